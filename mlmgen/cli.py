@@ -1,0 +1,196 @@
+"""The command line: one subcommand per rule of the workflow, and `simulate`. The only place that exits."""
+
+import argparse
+import importlib
+import json
+import os
+import shlex
+import stat
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from mlmgen import __version__
+from mlmgen.errors import UserError
+from mlmgen.progress import copied_to
+
+USER_ERROR = 2  # exit code for problems of the data or the configuration, as argparse uses for arguments
+# Imported when the command runs: fit jobs never pay for pandas, nor `--help` for numpy.
+STAGES = {
+    "prepare": ("mlmgen.stages", "prepare"),
+    "pseudobulk": ("mlmgen.stages", "pseudobulk"),
+    "contrasts": ("mlmgen.stages", "contrasts"),
+    "fit": ("mlmgen.stages_fit", "fit"),
+    "moderate": ("mlmgen.stages_fit", "moderate"),
+    "test": ("mlmgen.stages_fit", "test"),
+    "tables": ("mlmgen.stages_tables", "tables"),
+    "simulate": ("mlmgen.stages_tables", "simulate"),
+}
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one subcommand and exit: 0 done, 2 a problem in the user's data or configuration.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; those of the process if not given.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = vars(parser().parse_args(arguments))
+    (module, function), log = STAGES[chosen.pop("command")], chosen.pop("log")
+    prepare_environment(chosen["threads"])
+    with copied_to(log, f"$ {shlex.join(['mlmgen', *arguments])}"):
+        try:
+            getattr(importlib.import_module(module), function)(**chosen)
+        except UserError as error:
+            print("mlmgen: error: " + " ".join(str(error).split()), file=sys.stderr)
+            sys.exit(USER_ERROR)
+        except Exception:  # our own bug: the log needs its traceback too
+            traceback.print_exc()
+            sys.exit(1)
+
+
+def prepare_environment(threads: int) -> None:
+    """Set what numpy and numba read when they are first imported.
+
+    Snakemake sets thread variables but not numba's; compiled kernels are cached in a private folder
+    on a local disk, one for each state of their sources.
+    """
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+    os.environ.setdefault("NUMBA_CACHE_DIR", _cache_folder())
+
+
+def _cache_folder() -> str:
+    """A folder that belongs to this user alone: numba unpickles what it finds there."""
+    sources = sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("kernels/*.py"))))
+    folder = Path(tempfile.gettempdir()) / f"mlmgen-{os.getuid()}-{__version__}-{sources.hexdigest()[:12]}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return str(folder) if private else tempfile.mkdtemp(prefix="mlmgen-")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of all subcommands."""
+    top = argparse.ArgumentParser(prog="mlmgen", description="Multilevel differential expression, stage by stage.")
+    top.add_argument("--version", action="version", version=f"mlmgen {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_prepare, _pseudobulk, _contrasts, _fit, _moderate, _test, _tables, _simulate):
+        add(commands)
+    return top
+
+
+def _command(commands, name: str, summary: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=summary)
+    command.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads (default: 1)")
+    command.add_argument("--log", metavar="FILE", help="also write what goes to stderr to this file")
+    return command
+
+
+def _stage(commands, name: str, summary: str, output: str = "file to write") -> argparse.ArgumentParser:
+    command = _command(commands, name, summary)
+    several = output.startswith("files")
+    command.add_argument("--output", required=True, nargs="+" if several else None, metavar="FILE", help=output)
+    _settings(command)
+    return command
+
+
+def _settings(command) -> None:
+    command.add_argument(
+        "--settings", type=_json, default={}, metavar="JSON", help="what this stage reads of the config"
+    )
+
+
+def _file(command, option: str, description: str, several: bool = False) -> None:
+    command.add_argument(option, required=True, nargs="+" if several else None, metavar="FILE", help=description)
+
+
+def _prepare(commands) -> None:
+    command = _stage(commands, "prepare", "Split the input into one gene-major file per cell type.", "files to write")
+    _file(command, "--input", "the .h5ad with raw counts")
+
+
+def _pseudobulk(commands) -> None:
+    command = _stage(commands, "pseudobulk", "Sum the cells of each sample.", "files to write")
+    _file(command, "--prepared", "prepared files", several=True)
+
+
+def _contrasts(commands) -> None:
+    command = _stage(commands, "contrasts", "Resolve the contrasts on each cell type's design.")
+    _file(command, "--prepared", "prepared files", several=True)
+
+
+def _fit(commands) -> None:
+    command = _stage(commands, "fit", "Fit the genes of one shard.")
+    _file(command, "--counts", "prepared or pseudobulk file")
+    _method(command)
+    _shard(command)
+
+
+def _moderate(commands) -> None:
+    command = _stage(commands, "moderate", "Learn the prior of the variances from all genes of a cell type.")
+    _file(command, "--counts", "the file that was fitted")
+    _file(command, "--fits", "all shards, in order", several=True)
+
+
+def _test(commands) -> None:
+    command = _stage(commands, "test", "Test the contrasts for the genes of one shard.")
+    _file(command, "--counts", "the file that was fitted")
+    _file(command, "--contrasts", "contrasts.json")
+    _file(command, "--fits", "fits of the shard")
+    _file(command, "--moderated", "moderated variances of the cell type")
+    _shard(command)
+
+
+def _tables(commands) -> None:
+    command = _command(commands, "tables", "Write the result tables and the summary.")
+    _settings(command)
+    _file(command, "--prepared", "prepared files", several=True)
+    _file(command, "--contrasts", "contrasts.json")
+    command.add_argument("--input", metavar="FILE", help="the .h5ad of the run, read for simulated truth only")
+    command.add_argument("--methods", required=True, nargs="+", choices=("glmm", "pseudobulk"), help="in order")
+    command.add_argument("--shards", required=True, type=_positive, metavar="N", help="shards per cell type")
+    command.add_argument(
+        "--results", required=True, metavar="FOLDER", help="has fits/, moderated/ and tests/; the tables go there"
+    )
+
+
+def _simulate(commands) -> None:
+    command = _command(commands, "simulate", "Write the demo data set: 12 donors, 3 cell types, known effects.")
+    _file(command, "--output", "the .h5ad to write")
+    command.add_argument("--seed", type=int, default=1, help="seed of the simulation (default: 1)")
+
+
+def _method(command) -> None:
+    command.add_argument("--method", required=True, choices=("glmm", "pseudobulk"), help="level of the data")
+
+
+def _shard(command) -> None:
+    command.add_argument("--shard", type=_shard_of, default=(1, 1), metavar="I-of-N", help="for example 3-of-16")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _shard_of(text: str) -> tuple[int, int]:
+    index, separator, number = text.partition("-of-")
+    if not (separator and index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shard such as 3-of-16")
+    return int(index), int(number)
+
+
+def _json(text: str) -> dict:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None

@@ -1,0 +1,221 @@
+"""Prepared and pseudobulk files: gene-major counts with their design, as .h5ad.
+
+A person opens them with ``anndata.read_h5ad``; fit jobs read slices of them with h5py alone.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from mlmgen.errors import UserError
+from mlmgen.io import layout
+from mlmgen.io.files import atomic
+from mlmgen.types import Counts, Design, RandomTerm
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from scipy import sparse
+
+LAYOUT_VERSION = 1
+CHUNK = 1 << 18  # values, 1 MB of int32: a shard reads few chunks, and little that it does not need
+STATISTICS = ("n_cells_expressing", "n_donors_expressing", "total_count", "mean_count", "pct_cells")
+PLAIN = ("formula", "X", "pattern", "log_size")
+NAMES = ("coefficients", "within")
+
+
+def write_prepared(
+    path: str | os.PathLike,
+    X: "sparse.csc_matrix",
+    obs: "pd.DataFrame",
+    var: "pd.DataFrame",
+    design: Design | None,
+    meta: dict,
+) -> None:
+    """Write the counts of one cell type with everything that a fit needs.
+
+    Parameters
+    ----------
+    path : path-like
+    X : (n, G) CSC
+        Counts, rows in the order of the design, row indices increasing within a gene.
+    obs : DataFrame
+        n rows.
+    var : DataFrame
+        G rows, the index the gene; columns as in `STATISTICS`, and ``gene_name`` where there are symbols.
+    design : Design or None
+        None for a cell type that is skipped.
+    meta : dict
+        ``settings`` (dict), ``warnings`` (list of str), and text or numbers: ``cell_type``, ``skipped``,
+        ``checksum``, ``n_cells``, ``n_donors``, versions.
+    """
+    from anndata.io import write_elem
+
+    settings = json.dumps(meta["settings"], sort_keys=True, ensure_ascii=False)
+    stored = {**meta, "settings": settings, "warnings": _text(meta["warnings"]), "layout": LAYOUT_VERSION}
+    if design is not None:
+        stored["design"] = _packed(design)
+    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        write_elem(file, "obs", obs)
+        write_elem(file, "var", var)
+        write_elem(file, "uns", {"mlmgen": stored})
+        _write_csc(file, X)
+
+
+def _write_csc(file: h5py.File, X: "sparse.csc_matrix") -> None:
+    """Write X in anndata's encoding, in chunks that suit reading a range of genes."""
+    group = file.create_group("X")
+    group.attrs.update({"encoding-type": "csc_matrix", "encoding-version": "0.1.0"})
+    group.attrs["shape"] = np.array(X.shape, dtype=np.int64)
+    for name in ("data", "indices", "indptr"):
+        values = getattr(X, name)
+        chunks = (min(len(values), CHUNK),) if len(values) else None
+        packing = {"compression": "lzf", "shuffle": True} if chunks else {}
+        group.create_dataset(name, data=values, chunks=chunks, **packing)
+
+
+def _text(values) -> np.ndarray:
+    return np.array([str(value) for value in values], dtype=object)
+
+
+def _packed(design: Design) -> dict:
+    """Lay a design out as plain arrays; names never become keys, which may not hold a slash."""
+    p, P = len(design.coefficients), len(design.X)
+    codes = [term.codes for term in design.terms]
+    means = list(design.means.values())
+    return {
+        **{name: getattr(design, name) for name in PLAIN},
+        **{name: _text(getattr(design, name)) for name in NAMES},
+        "means_names": _text(design.means),
+        "means": np.array(means, dtype=np.float64).reshape(len(means), p),
+        "terms_names": _text(term.name for term in design.terms),
+        "terms_codes": np.array(codes, dtype=np.int32).reshape(len(codes), P),
+        **{f"term_{i}_levels": _text(term.levels) for i, term in enumerate(design.terms)},
+        **_packed_group("donor", design.donor),
+        **_packed_group("sample", design.sample),
+    }
+
+
+def _packed_group(key: str, group: RandomTerm) -> dict:
+    codes = np.asarray(group.codes, dtype=np.int32)
+    return {f"{key}_name": group.name, f"{key}_levels": _text(group.levels), f"{key}_codes": codes}
+
+
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[tuple[h5py.File, h5py.Group]]:
+    """Open a file that `write_prepared` wrote: the file and what mlmgen says about it."""
+    with layout.opened(path) as file:
+        meta = file.get("uns/mlmgen")
+        if meta is None or meta["layout"][()] != LAYOUT_VERSION:
+            raise UserError("this was not written by this version of mlmgen", str(path), "Delete it and run again")
+        yield file, meta
+
+
+def read_meta(path: str | os.PathLike) -> dict:
+    """Read what is said about a prepared or pseudobulk file, without the design.
+
+    Returns
+    -------
+    dict
+        ``settings`` a dict, ``warnings`` a tuple of str; ``cell_type``, ``skipped`` (empty, or why no gene is
+        fitted), ``checksum`` text; ``n_cells``, ``n_donors`` int; and the versions.
+    """
+    with _opened(path) as (_, meta):
+        found = {name: _value(meta[name]) for name in meta if name != "design"}
+    found["settings"] = json.loads(found["settings"])
+    return found
+
+
+def _value(stored: h5py.Dataset):
+    """Return a dataset as text, a tuple of text, a number or an array."""
+    if h5py.check_string_dtype(stored.dtype) is not None:
+        return tuple(stored.asstr()[:]) if stored.shape else stored.asstr()[()]
+    value = stored[()]
+    return value if stored.shape else value.item()
+
+
+def read_design(path: str | os.PathLike) -> Design:
+    """Read the design of a prepared or pseudobulk file.
+
+    Raises
+    ------
+    UserError
+        If the cell type was skipped and has none.
+    """
+    with _opened(path) as (_, meta):
+        if "design" not in meta:
+            why = meta["skipped"].asstr()[()]
+            raise UserError(f"this cell type is skipped: {why}", str(path), "Relax the filters")
+        stored = {name: _value(dataset) for name, dataset in meta["design"].items()}
+    terms = [
+        RandomTerm(name, stored[f"term_{i}_levels"], codes)
+        for i, (name, codes) in enumerate(zip(stored["terms_names"], stored["terms_codes"], strict=True))
+    ]
+    return Design(
+        **{name: stored[name] for name in (*PLAIN, *NAMES)},
+        terms=tuple(terms),
+        donor=_group("donor", stored),
+        sample=_group("sample", stored),
+        means=dict(zip(stored["means_names"], stored["means"], strict=True)),
+    )
+
+
+def _group(key: str, stored: dict) -> RandomTerm:
+    return RandomTerm(stored[f"{key}_name"], stored[f"{key}_levels"], stored[f"{key}_codes"])
+
+
+def read_gene_statistics(path: str | os.PathLike) -> dict:
+    """Read what is known of every gene at the level of cells.
+
+    Returns
+    -------
+    dict
+        ``gene``: tuple of str; ``gene_name``: tuple of str, where there are symbols; ``n_cells_expressing``,
+        ``n_donors_expressing`` int32, ``total_count``, ``mean_count`` (counts per cell), ``pct_cells`` (0 to
+        100) float64, all (G,).
+    """
+    with _opened(path) as (file, _):
+        var = file["var"]
+        found = {"gene": tuple(layout.index(var))}
+        if "gene_name" in var:
+            found["gene_name"] = tuple(layout.strings(var["gene_name"]))
+        return found | {name: var[name][:] for name in STATISTICS}
+
+
+def read_counts(path: str | os.PathLike, start: int, stop: int) -> Counts:
+    """Read the counts of the genes from `start` up to, without, `stop`."""
+    with _opened(path) as (file, _):
+        names = file["var"][file["var"].attrs["_index"]]
+        X = file["X"]
+        pointers = X["indptr"][start : stop + 1].astype(np.int64)
+        first, last = (pointers[0], pointers[-1]) if len(pointers) else (0, 0)
+        return Counts(
+            genes=tuple(names.asstr()[start:stop]),
+            start=pointers - first,
+            rows=X["indices"][first:last].astype(np.int32, copy=False),
+            values=X["data"][first:last].astype(np.float64),
+        )
+
+
+def read_prepared_cells(path: str | os.PathLike) -> tuple["sparse.csc_matrix", "pd.DataFrame", "pd.DataFrame"]:
+    """Read all counts, obs and var of a prepared file.
+
+    Returns
+    -------
+    X : (n, G) CSC int32
+    obs, var : DataFrame
+    """
+    from anndata.io import read_elem
+
+    with _opened(path) as (file, _):
+        return read_elem(file["X"]), read_elem(file["obs"]), read_elem(file["var"])
+
+
+# A field added to Design must be stored as well.
+assert {f.name for f in dataclasses.fields(Design)} == {*PLAIN, *NAMES, "terms", "donor", "sample", "means"}

@@ -1,0 +1,74 @@
+"""Names of cell types as file names, and the choice of cell types."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+
+from mlmgen.errors import UserError, listing, nearest
+
+UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
+LONGEST = 60  # characters: file systems allow 255 bytes, people read fewer
+HASH_LENGTH = 6  # hex digits: a readable suffix; only names that look alike depend on it
+
+
+def text(value: object) -> str:
+    """Write a value of an obs column as text: whole numbers without a decimal point."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    fractional = isinstance(value, float) and not value.is_integer()  # numpy's float64 is a float
+    return str(int(value)) if isinstance(value, float) and not fractional else str(value)
+
+
+def slug(name: str) -> str:
+    """Turn a name into a file name of letters, digits and ``. - _``.
+
+    A name that is one already is kept; otherwise a short hash of the name is added, so that names
+    which differ only in other characters stay apart: ``CD14+ Monocytes`` is ``CD14_Monocytes-`` and
+    six hexadecimal digits.
+    """
+    readable = UNSAFE.sub("_", name).strip("._-")[:LONGEST].rstrip("._-")
+    return name if readable and readable == name else _hashed(readable, name)
+
+
+def select(present: Sequence[str], wanted: str | Iterable[str], column: str | None) -> dict[str, str]:
+    """Choose the cell types to analyse.
+
+    Parameters
+    ----------
+    present : sequence of str
+        Those that have cells (`mlmgen.io.cell_types`).
+    wanted : "all" or iterable of str
+        As in the configuration.
+    column : str or None
+        The obs column, for messages.
+
+    Returns
+    -------
+    dict of str to str
+        File name (unique, also where case is ignored) to cell type, in the order of `present`.
+
+    Raises
+    ------
+    UserError
+        If a cell type has no cells.
+    """
+    wanted = list(present) if wanted == "all" else [str(name) for name in wanted]
+    for name in wanted:
+        if name not in present:
+            raise UserError(
+                f"no cell is of the cell type {name!r}",
+                f"obs column {column!r}, configuration key cell_types",
+                f"{nearest(name, present)}The values with cells are {listing(present, 30)}",
+            )
+    chosen = [name for name in present if name in wanted]
+    plain = [slug(name) for name in chosen]
+    folded = [text.casefold() for text in plain]
+    unique = [
+        _hashed(text, name) if folded.count(text.casefold()) > 1 else text
+        for text, name in zip(plain, chosen, strict=True)
+    ]
+    return dict(zip(unique, chosen, strict=True))
+
+
+def _hashed(readable: str, name: str) -> str:
+    return f"{readable or 'unnamed'}-{hashlib.sha256(name.encode()).hexdigest()[:HASH_LENGTH]}"

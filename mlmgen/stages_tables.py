@@ -1,0 +1,163 @@
+"""The stage tables and the demo data: files in, files out."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mlmgen import filters, io
+from mlmgen.errors import UserError
+from mlmgen.progress import say
+from mlmgen.stages_fit import read_contrasts
+from mlmgen.types import Effects, GeneFits, Moderated
+
+
+def tables(
+    prepared: list[str],
+    contrasts: str,
+    input: str | None,
+    methods: list[str],
+    shards: int,
+    results: str,
+    settings: dict,
+    threads: int,
+) -> None:
+    """Write the four tables, each as parquet and tsv.gz, and ``summary.txt``.
+
+    Parameters
+    ----------
+    prepared : list of str
+        One file per cell type; the file's stem names the cell type's folders.
+    contrasts : str
+        ``contrasts.json``.
+    input : str, optional
+        The .h5ad of the run: where it carries simulated truth, the summary compares with it.
+    methods : list of str
+    shards : int
+        Per cell type and method.
+    results : str
+        The run's folder: ``fits/``, ``moderated/`` and ``tests/`` are read, tables written beside them.
+    settings : dict
+        ``name`` of the run.
+    threads : int
+    """
+    from mlmgen import summary
+    from mlmgen import tables as assemble
+
+    folder, resolved = Path(results), io.read_json(contrasts)
+    found = [
+        read_results(folder, path, method, shards, resolved["left_out"]) for path in prepared for method in methods
+    ]
+    made = {
+        "effects": assemble.effects(found, resolved["contrasts"]),
+        "coefficients": assemble.coefficients(found),
+        "variances": assemble.variances(found),
+        "fits": assemble.fits(found),
+    }
+    for name, table in made.items():
+        io.write_table(folder / name, table)
+        say(f"tables: {folder / name}.parquet and .tsv.gz, {len(table):,} rows")
+    overviews = [overview(path, contrasts, input) for path in prepared]
+    io.write_text(folder / "summary.txt", summary.text(settings["name"], overviews, made["effects"], made["fits"]))
+
+
+def read_results(folder: Path, prepared: str, method: str, shards: int, left_out: dict):
+    """Read what one method found in one cell type.
+
+    Returns
+    -------
+    tables.Results
+    """
+    from mlmgen import fit
+    from mlmgen import tables as assemble
+
+    slug = Path(prepared).stem
+    meta, statistics = io.read_meta(prepared), io.read_gene_statistics(prepared)
+    of_shards = [f"{method}/{slug}/{i}-of-{shards}.npz" for i in range(1, shards + 1)]
+    fits = [io.read_record(folder / "fits" / path, GeneFits) for path in of_shards]
+    n_cells, n_samples = meta["n_cells"], number_of_samples(prepared, meta)
+    why = filters.reasons(statistics, n_cells, fits[0][1]["settings"]["filters"])
+    return assemble.Results(
+        cell_type=meta["cell_type"],
+        method=method,
+        n_cells=n_cells,
+        n_donors=meta["n_donors"],
+        n_samples=n_samples,
+        rows=n_samples if method == "pseudobulk" else n_cells,
+        gene_names=statistics.get("gene_name", statistics["gene"]),
+        statistics=statistics,
+        reasons=tuple(meta["skipped"] or reason for reason in why),
+        left_out=left_out.get(meta["cell_type"], {}),
+        fits=fit.concatenate([shard for shard, _ in fits]),
+        moderated=io.read_record(folder / "moderated" / method / f"{slug}.npz", Moderated)[0],
+        effects=assemble.join([io.read_record(folder / "tests" / path, Effects)[0] for path in of_shards]),
+    )
+
+
+def number_of_samples(prepared: str, meta: dict) -> int:
+    """Count the samples of a cell type; 0 for one that is skipped, which may have no design."""
+    return 0 if meta["skipped"] else len(io.read_design(prepared).sample.levels)
+
+
+def overview(prepared: str, contrasts: str, input: str | None):
+    """Read what the summary says about a cell type.
+
+    Returns
+    -------
+    summary.CellType
+    """
+    from mlmgen import summary
+
+    meta = io.read_meta(prepared)
+    left_out = io.read_json(contrasts)["left_out"].get(meta["cell_type"], {})
+    notes = [f"{name} is not tested: {reason}" for name, reason in left_out.items()]
+    return summary.CellType(
+        name=meta["cell_type"],
+        n_cells=meta["n_cells"],
+        n_donors=meta["n_donors"],
+        n_samples=number_of_samples(prepared, meta),
+        skipped=meta["skipped"],
+        warnings=(*meta["warnings"], *notes),
+        true_log2fc={} if meta["skipped"] else true_effects(prepared, contrasts, input, meta["cell_type"]),
+        genes=io.read_gene_statistics(prepared)["gene"],
+    )
+
+
+def true_effects(prepared: str, contrasts: str, input: str | None, cell_type: str) -> dict[str, np.ndarray]:
+    """Find the contrasts whose simulated truth the input carries.
+
+    Returns
+    -------
+    dict of str to (G,) float64
+        True log2 fold change of every gene by contrast; empty for real data.
+    """
+    from mlmgen import contrasts as algebra
+
+    truth = io.read_truth(input, cell_type) if input else None
+    if truth is None:
+        return {}
+    expression, log2fc = truth
+    try:
+        (simulated,) = algebra.resolve({"truth": expression}, io.read_design(prepared))
+    except UserError:  # the user's formula has no such coefficient
+        return {}
+    tested = read_contrasts(contrasts, cell_type)
+    return {c.name: log2fc for c in tested if np.allclose(c.weights, simulated.weights)}
+
+
+def simulate(output: str, seed: int, threads: int) -> None:
+    """Write the demo data set.
+
+    Parameters
+    ----------
+    output : str
+        The .h5ad to write; its folder is made.
+    seed : int
+    threads : int
+    """
+    from mlmgen.simulate import demo
+
+    data = demo(seed)
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    with io.atomic(output) as temporary:
+        data.write_h5ad(temporary)
+    say(f"simulate: {output}, {data.n_obs:,} cells x {data.n_vars:,} genes")

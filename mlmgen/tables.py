@@ -1,0 +1,237 @@
+"""From records of arrays to the four result tables; columns are declared in `mlmgen.columns`."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mlmgen import columns
+from mlmgen.status import HELP, Status, label
+from mlmgen.types import Effects, GeneFits, Moderated
+
+LOG2 = np.log(2.0)
+SMALLEST_PVALUE = np.finfo(float).tiny  # below it p-values lose digits; `statistic` keeps the ranking
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What one method found in one cell type, all shards, the gene axis first.
+
+    Attributes
+    ----------
+    cell_type, method : str
+    n_cells, n_donors, n_samples : int
+    rows : int
+        Rows that were fitted: cells, or samples for pseudobulk.
+    gene_names : tuple of str, length G
+    statistics : dict of str to (G,) array
+        ``mean_count`` (per cell), ``pct_cells``, ``total_count``, ``n_cells_expressing``, ``n_donors_expressing``.
+    reasons : tuple of str, length G
+        Why a gene was filtered; empty for the others.
+    left_out : dict of str to str
+        Contrasts that cannot be estimated in this cell type, and why.
+    fits : GeneFits
+    moderated : Moderated
+    effects : Effects
+    """
+
+    cell_type: str
+    method: str
+    n_cells: int
+    n_donors: int
+    n_samples: int
+    rows: int
+    gene_names: tuple[str, ...]
+    statistics: dict
+    reasons: tuple[str, ...]
+    left_out: dict
+    fits: GeneFits
+    moderated: Moderated
+    effects: Effects
+
+
+def join(effects: Sequence[Effects]) -> Effects:
+    """Join the tests of a cell type's shards along the gene axis."""
+    arrays = [f.name for f in dataclasses.fields(Effects) if f.name != "contrasts"]
+    return Effects(effects[0].contrasts, *(np.concatenate([getattr(e, name) for e in effects]) for name in arrays))
+
+
+def effects(results: Sequence[Results], contrasts: Sequence[str]) -> pd.DataFrame:
+    """Build the table of effects: one row per cell type x gene x contrast x method.
+
+    Parameters
+    ----------
+    results : sequence of Results
+    contrasts : sequence of str
+        In the order of the configuration. Every cell type gets rows for all of them.
+
+    Returns
+    -------
+    DataFrame
+        Columns as in ``columns.TABLES["effects"]``; within a cell type, contrast and method the
+        strongest evidence comes first and missing statistics last.
+    """
+    parts = [_ranked(_one_contrast(result, contrast)) for result in results for contrast in contrasts]
+    table = _typed([part | {"padj": np.nan, "padj_global": np.nan} for part in parts], "effects")
+    table["padj"] = adjusted(table, ["cell_type", "contrast", "method"])
+    table["padj_global"] = adjusted(table, ["contrast", "method"])
+    return table
+
+
+def adjusted(table: pd.DataFrame, groups: list[str]) -> np.ndarray:
+    """Benjamini-Hochberg within groups of rows; rows without a p-value do not count and stay missing.
+
+    Returns
+    -------
+    (rows,) float64
+    """
+    padj = np.full(len(table), np.nan)
+    pvalue = table["pvalue"].to_numpy()
+    for rows in table.groupby(groups, observed=True, sort=False).indices.values():
+        tested = rows[np.isfinite(pvalue[rows])]
+        if len(tested):
+            padj[tested] = stats.false_discovery_control(pvalue[tested])
+    return padj
+
+
+def coefficients(results: Sequence[Results]) -> pd.DataFrame:
+    """Build the table of fixed effects as fitted: one row per cell type x fitted gene x method x coefficient."""
+    parts = []
+    for result in results:
+        fits, fitted = result.fits, _fitted(result)
+        parts.append(
+            _crossed(result, fitted, "coefficient", fits.coefficients)
+            | {"estimate": fits.beta[fitted].ravel(), "std_error": fits.std_error[fitted].ravel()}
+        )
+    return _typed(parts, "coefficients")
+
+
+def variances(results: Sequence[Results]) -> pd.DataFrame:
+    """Build the table of variances: one row per cell type x fitted gene x method x component."""
+    parts = []
+    for result in results:
+        fits, moderated, fitted = result.fits, result.moderated, _fitted(result)
+        parts.append(
+            _crossed(result, fitted, "component", fits.components)
+            | {
+                "variance_reml": fits.variance[fitted].ravel(),
+                "variance": moderated.variance[fitted].ravel(),
+                "ci_low": moderated.ci_low[fitted].ravel(),
+                "ci_high": moderated.ci_high[fitted].ravel(),
+                "pvalue": fits.variance_pvalue[fitted].ravel(),
+                "fraction": fractions(result)[fitted].ravel(),
+            }
+        )
+    return _typed(parts, "variances")
+
+
+def fits(results: Sequence[Results]) -> pd.DataFrame:
+    """Build the table of fits: one row per cell type x gene x method."""
+    parts = [
+        _per_gene(result)
+        | {
+            "loglik": result.fits.loglik,
+            "n_samples": result.n_samples,
+            "n_iter": result.fits.n_iter,
+            **{name: result.statistics[name] for name in ("total_count", "n_cells_expressing", "n_donors_expressing")},
+        }
+        for result in results
+    ]
+    return _typed(parts, "fits")
+
+
+def fractions(result: Results) -> np.ndarray:
+    """Share of each component in the variance on the latent log scale.
+
+    The total is the sum of the random effects' variances and log(1 + 1/mu + phi), the variance of
+    the log of a negative binomial count by its log-normal approximation (Nakagawa, Johnson and
+    Schielzeth 2017, J R Soc Interface 14:20170213). Without the dispersion that term is
+    log(1 + 1/mu), the share of Poisson noise; the rest of it is the share of the dispersion.
+
+    Returns
+    -------
+    (G, V) float64
+    """
+    variance = result.moderated.variance.copy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        poisson = result.rows / np.asarray(result.statistics["total_count"], dtype=float)
+        if result.fits.components[-1:] == ("dispersion",):
+            variance[:, -1] = np.log1p(variance[:, -1] / (1.0 + poisson))
+        total = variance.sum(axis=1) + np.log1p(poisson)
+        return variance / total[:, None]
+
+
+def _fitted(result: Results) -> np.ndarray:
+    return result.fits.status != Status.FILTERED
+
+
+def _reasons(result: Results) -> np.ndarray:
+    """One sentence per gene: its filter, or the help text of a status that is not plain convergence."""
+    texts = {status: "" if status == Status.CONVERGED else HELP[status] for status in Status}
+    pairs = zip(result.reasons, result.fits.status, strict=True)
+    return np.array([why or texts[Status(status)] for why, status in pairs], dtype=object)
+
+
+def _per_gene(result: Results) -> dict:
+    """The columns that effects and fits share."""
+    statistics = result.statistics
+    return {
+        "cell_type": result.cell_type,
+        "gene": np.asarray(result.fits.genes, dtype=object),
+        "gene_name": np.asarray(result.gene_names, dtype=object),
+        "method": result.method,
+        "mean_count": np.asarray(statistics["mean_count"]),
+        "pct_cells": np.asarray(statistics["pct_cells"]),
+        "n_cells": result.n_cells,
+        "n_donors": result.n_donors,
+        "status": np.array([label(status) for status in result.fits.status], dtype=object),
+        "reason": _reasons(result),
+    }
+
+
+def _one_contrast(result: Results, contrast: str) -> dict:
+    """The rows of one contrast, on the log2 scale; statistics are missing where there is no test."""
+    part = _per_gene(result) | {"contrast": contrast}
+    moderated = ("log2fc", "lfc_se", "ci_low", "ci_high")
+    if contrast not in result.effects.contrasts:
+        part |= dict.fromkeys((*moderated, "statistic", "pvalue"), np.full(len(result.fits.genes), np.nan))
+        untested = f"not tested in this cell type: {result.left_out.get(contrast, 'no gene was fitted')}"
+        return part | {"reason": np.array([why or untested for why in result.reasons], dtype=object)}
+    c = result.effects.contrasts.index(contrast)
+    sources = ("estimate", "std_error", "ci_low", "ci_high")
+    for name, source in zip(moderated, sources, strict=True):
+        part[name] = getattr(result.effects, source)[:, c] / LOG2
+    part["statistic"] = result.effects.statistic[:, c]
+    part["pvalue"] = np.maximum(np.exp(result.effects.log_pvalue[:, c]), SMALLEST_PVALUE)
+    return part
+
+
+def _ranked(part: dict) -> dict:
+    """Order rows by the evidence; ties and missing statistics keep the order of the genes."""
+    order = np.argsort(-np.abs(part["statistic"]), kind="stable")
+    return {name: value[order] if isinstance(value, np.ndarray) else value for name, value in part.items()}
+
+
+def _crossed(result: Results, fitted: np.ndarray, name: str, levels: Sequence[str]) -> dict:
+    """The keys of genes x levels, the levels of a gene together."""
+    genes = np.asarray(result.fits.genes, dtype=object)[fitted]
+    return {
+        "cell_type": result.cell_type,
+        "gene": np.repeat(genes, len(levels)),
+        "method": result.method,
+        name: np.tile(np.asarray(levels, dtype=object), len(genes)),
+    }
+
+
+def _typed(parts: Sequence[dict], table: str) -> pd.DataFrame:
+    """Join parts and give the columns of the registry their order and types; scalars are repeated."""
+    joined = {}
+    for column in columns.TABLES[table]:
+        text = column.dtype in ("category", "str")
+        dtype = object if text else column.dtype
+        pieces = [np.broadcast_to(np.asarray(part[column.name], dtype=dtype), len(part["gene"])) for part in parts]
+        values = np.concatenate([np.empty(0, dtype=dtype), *pieces])
+        joined[column.name] = pd.Series(values, dtype="category" if column.dtype == "category" else dtype)
+    return pd.DataFrame(joined)

@@ -1,0 +1,127 @@
+"""The structure of the code: imports point down, modules and functions stay small, names stay apart."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "mlmgen"
+
+# From the top down; a module may import those below it, and those beside it on its own line.
+LAYERS = (
+    ("__main__",),
+    ("cli",),
+    ("stages", "stages_fit", "stages_tables"),
+    ("summary",),
+    ("tables",),
+    ("io", "columns"),
+    ("simulate",),
+    ("prepare",),
+    ("inference",),
+    ("moderate",),
+    ("fit",),
+    ("contrasts",),
+    ("design",),
+    ("design_checks",),
+    ("design_parts",),
+    ("model_matrix",),
+    ("obs_columns",),
+    ("counts", "formula", "compress", "pseudobulk", "sizefactors", "filters"),
+    ("types",),
+    ("kernels",),
+    ("config", "names", "status", "progress"),
+    ("errors",),
+    ("__init__",),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+LIGHT = {"stages_fit": ("pandas", "anndata", "scanpy", "formulaic"), "cli": ("numpy", "numba", "pandas", "h5py")}
+MOST_LINES_MODULE = 400
+MOST_LINES_FUNCTION = 50
+FORBIDDEN_NAMES = {"utils", "helpers", "manager", "base", "misc"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The parts of mlmgen that a module imports anywhere, as names in LEVEL."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            dotted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            dotted = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in dotted:
+            parts = name.split(".")
+            if parts[0] == "mlmgen":
+                found.add(parts[1] if len(parts) > 1 and parts[1] in LEVEL else "__init__")
+    return found
+
+
+def id_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=id_of)
+def test_imports_point_down(path):
+    own = layer(path)
+    assert own in LEVEL, f"{own} has no place in LAYERS"
+    for name in imported(ast.parse(path.read_text())) - {own, "__init__"}:
+        assert LEVEL[name] >= LEVEL[own], f"{own} imports {name} from above"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=id_of)
+def test_modules_and_functions_are_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= MOST_LINES_MODULE
+    assert path.stem not in FORBIDDEN_NAMES
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    long = [
+        f"{node.name}: {length}"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, functions) and (length := lines_of_code(node)) >= MOST_LINES_FUNCTION
+    ]
+    assert not long
+
+
+def lines_of_code(function: ast.FunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return function.end_lineno - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=id_of)
+def test_no_model_classes(path):
+    """Classes hold data, name an error or an enumeration, or keep the state of a terminal."""
+    allowed = {"NamedTuple", "IntEnum", "Exception"}
+    stateful = {"Tee", "Progress"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef) and node.name not in stateful:
+            frozen = any("frozen=True" in ast.unparse(decorator) for decorator in node.decorator_list)
+            bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
+            assert frozen or bases & allowed, f"{node.name} is neither a frozen dataclass nor a plain record"
+
+
+@pytest.mark.parametrize(("module", "heavy"), LIGHT.items())
+def test_start_up_is_light(module, heavy):
+    """In a fresh interpreter, what a fit job imports does not include what it does not need."""
+    code = f"import sys, mlmgen.{module}; print(*[name for name in {heavy!r} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
+def test_the_engine_is_light():
+    code = (
+        "import sys, mlmgen.fit, mlmgen.moderate, mlmgen.inference;"
+        "print(*[name for name in ('pandas', 'anndata', 'scanpy', 'formulaic') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []

@@ -1,0 +1,129 @@
+"""The command line: arguments, exit codes, and what is set before heavy imports."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlmgen import cli
+from mlmgen.errors import UserError
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Replace the import of stages by a recorder of their arguments; the environment is restored."""
+    calls = []
+
+    class Module:
+        def __getattr__(self, name):
+            return lambda **given: calls.append((name, given))
+
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: Module())
+    monkeypatch.setattr(cli, "prepare_environment", lambda threads: None)
+    return calls
+
+
+def test_fit_gets_its_arguments(called):
+    cli.main(
+        ["fit", "--counts", "a.h5ad", "--method", "glmm", "--shard", "3-of-16", "--output", "o.npz"]
+        + ["--settings", '{"family":"nb"}', "--threads", "4"]
+    )
+    assert called == [
+        (
+            "fit",
+            {
+                "counts": "a.h5ad",
+                "method": "glmm",
+                "shard": (3, 16),
+                "output": "o.npz",
+                "settings": {"family": "nb"},
+                "threads": 4,
+            },
+        )
+    ]
+
+
+@pytest.mark.parametrize("shard", ["0-of-3", "4-of-3", "3", "a-of-b", "-1-of-3"])
+def test_shards_that_do_not_exist_are_refused(shard, called, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fit", "--counts", "a", "--method", "glmm", f"--shard={shard}", "--output", "o"])
+    assert stop.value.code == 2
+    assert "is not a shard such as 3-of-16" in capsys.readouterr().err
+
+
+def test_every_stage_has_a_subcommand():
+    (commands,) = (action for action in cli.parser()._actions if hasattr(action, "choices") and action.choices)
+    assert list(commands.choices) == list(cli.STAGES)
+
+
+def test_user_errors_are_one_line_and_exit_2(monkeypatch, capsys, tmp_path):
+    class Module:
+        def fit(**given):
+            raise UserError("3 genes have\nnegative counts", "data.h5ad, X", "Give raw counts.")
+
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: Module)
+    monkeypatch.setattr(cli, "prepare_environment", lambda threads: None)
+    log = tmp_path / "fit.log"
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fit", "--counts", "a", "--method", "glmm", "--output", "o", "--log", str(log)])
+    assert stop.value.code == 2
+    expected = "mlmgen: error: 3 genes have negative counts (in data.h5ad, X). Give raw counts.\n"
+    assert capsys.readouterr().err == expected
+    assert log.read_text() == f"$ mlmgen fit --counts a --method glmm --output o --log {log}\n{expected}"
+
+
+def test_bugs_keep_their_traceback_also_in_the_log(tmp_path):
+    log = tmp_path / "fit.log"
+    code = (
+        "import mlmgen.cli as cli, types;"
+        "module = types.SimpleNamespace(fit=lambda **given: 1 / 0);"
+        "cli.importlib = types.SimpleNamespace(import_module=lambda name: module);"
+        f"cli.main(['fit', '--counts', 'a', '--method', 'glmm', '--output', 'o', '--log', {str(log)!r}])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "ZeroDivisionError" in run.stderr
+    assert "ZeroDivisionError" in log.read_text()
+
+
+def test_threads_are_set_before_numpy_is_imported(monkeypatch, tmp_path):
+    monkeypatch.setattr(cli.tempfile, "gettempdir", lambda: str(tmp_path))
+    for name in (*cli.THREAD_VARIABLES, "NUMBA_CACHE_DIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    cli.prepare_environment(3)
+    assert {os.environ[name] for name in cli.THREAD_VARIABLES} == {"3"}
+    folder = Path(os.environ["NUMBA_CACHE_DIR"])
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_cache_folder_that_others_can_write_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(cli.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(cli.tempfile, "tempdir", str(tmp_path))
+    first = Path(cli._cache_folder())
+    assert Path(cli._cache_folder()) == first
+    first.chmod(0o777)
+    assert Path(cli._cache_folder()) != first
+
+
+def test_a_cache_folder_of_the_user_is_respected(monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "chosen")
+    for name in cli.THREAD_VARIABLES:
+        monkeypatch.setenv(name, "1")
+    cli.prepare_environment(1)
+    assert os.environ["NUMBA_CACHE_DIR"] == "chosen"
+
+
+def test_help_is_light():
+    code = "import sys, mlmgen.cli; mlmgen.cli.parser(); print('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_the_console_command_and_the_module_agree():
+    for command in (["mlmgen"], ["python", "-m", "mlmgen"]):
+        program = [str(Path(sys.executable).parent / command[0]), *command[1:], "--version"]
+        run = subprocess.run(program, capture_output=True, text=True, check=True)
+        assert run.stdout.startswith("mlmgen ")

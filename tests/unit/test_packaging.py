@@ -1,0 +1,124 @@
+"""The lists of dependencies agree, and nothing of one machine is in the repository."""
+
+import importlib.metadata
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import mlmgen
+from mlmgen import columns
+from mlmgen.status import HELP, label
+
+ROOT = Path(__file__).parent.parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def by_name(requirements) -> dict[str, str]:
+    """Name to version range."""
+    return {normalized(r.name): str(r.specifier) for r in map(Requirement, requirements)}
+
+
+def conda(path: str) -> dict[str, str]:
+    return by_name(yaml.safe_load((ROOT / path).read_text())["dependencies"])
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return by_name(line for line in lines if not line.startswith("#"))
+
+
+def test_conda_environment_has_the_same_dependencies():
+    expected = by_name(PROJECT["project"]["dependencies"]) | {"python": PROJECT["project"]["requires-python"]}
+    assert conda("environment.yml") == expected
+
+
+def test_rules_environment_is_that_without_snakemake():
+    expected = conda("environment.yml")
+    del expected["snakemake"]
+    assert conda("workflow/envs/mlmgen.yaml") == expected
+
+
+def test_lock_pins_exactly_one_version_and_nothing_else():
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        assert line.startswith("# ") or re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line), line
+
+
+def test_lock_is_the_closure_of_the_declared_dependencies():
+    declared = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
+    todo, reached = [Requirement(text) for text in declared], {}
+    while todo:
+        requirement = todo.pop()
+        extras = frozenset(requirement.extras)
+        key = (normalized(requirement.name), extras)
+        if key in reached:
+            continue
+        reached[key] = True
+        for needed in map(Requirement, importlib.metadata.requires(requirement.name) or []):
+            if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in extras | {""}):
+                todo.append(needed)
+    assert set(locked()) == {name for name, _ in reached}
+
+
+def test_locked_versions_are_within_the_ranges():
+    declared = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
+    pins = locked()
+    for requirement in map(Requirement, declared):
+        assert requirement.specifier.contains(pins[normalized(requirement.name)].removeprefix("==")), requirement
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == mlmgen.__version__
+    assert f"## [{mlmgen.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("table", columns.TABLES)
+def test_readme_has_the_registry_of_columns(table):
+    assert columns.markdown(table) in (ROOT / "README.md").read_text()
+
+
+def test_readme_explains_every_status():
+    readme = (ROOT / "README.md").read_text()
+    for status, text in HELP.items():
+        assert f"| `{label(status)}` | {text} |" in readme
+
+
+def test_columns_are_described_in_one_sentence():
+    for column in (column for table in columns.TABLES.values() for column in table):
+        assert column.description.endswith(".")
+        assert ". " not in column.description
+        assert column.dtype in {"category", "str", "float64", "int32"}
+
+
+def test_effects_columns_are_the_documented_interface():
+    assert " ".join(columns.names("effects")) == (
+        "cell_type gene gene_name contrast method log2fc lfc_se ci_low ci_high statistic pvalue padj padj_global "
+        "mean_count pct_cells n_cells n_donors status reason"
+    )
+
+
+def repository_files() -> list[Path]:
+    """Files under version control or about to be; empty where this is not a clone."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return [ROOT / line for line in run.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def test_no_paths_of_one_machine():
+    own = Path(__file__).name
+    files = [path for path in repository_files() if path.suffix not in {".npz", ".h5ad", ".gz"} and path.name != own]
+    if not files:
+        pytest.skip("not a git clone")
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        for pattern in (r"(?<![\w.$}])/(work|home|root|Users)/", r"--(extra-)?index-url", r"https?://[^/\s]*pypi"):
+            assert not re.search(pattern, text), f"{path.relative_to(ROOT)} has {pattern}"

@@ -1,0 +1,204 @@
+"""Tables from hand-made records: shapes, units, missing statistics and multiple testing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlmgen import columns, tables
+from mlmgen.status import HELP, Status
+from mlmgen.types import Effects, GeneFits, Moderated
+
+GENES = ("g1", "g2", "g3")
+
+
+def results(cell_type="B cells", method="glmm", pvalues=(0.01, 0.5, np.nan), dispersion=True) -> tables.Results:
+    """Three genes, the last one filtered; one contrast, two coefficients."""
+    missing = np.array([0.0, 0.0, np.nan])
+    components = ("donor", "dispersion") if dispersion else ("donor",)
+    V = len(components)
+    wide = missing[:, None]
+    fits = GeneFits(
+        genes=GENES,
+        coefficients=("(Intercept)", "condition[T.stim]"),
+        components=components,
+        beta=np.array([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]]) + wide,
+        std_error=np.full((3, 2), 0.5) + wide,
+        variance=np.array([[0.1, 0.4], [0.2, 0.5], [0.0, 0.0]])[:, :V] + wide,
+        variance_pvalue=np.full((3, V), 0.5) + wide,
+        loglik=np.array([-10.0, -20.0, np.nan]),
+        status=np.array([Status.CONVERGED, Status.SEPARATED, Status.FILTERED], dtype=np.int8),
+        n_iter=np.array([7, 8, 0], dtype=np.int32),
+        grid_shape=np.ones(V, dtype=np.int64),
+        grid_low=np.full((3, V), np.nan),
+        grid_high=np.full((3, V), np.nan),
+        grid_loglik=np.zeros((3, 1)) + wide,
+    )
+    moderated = Moderated(
+        weights=np.ones((3, 1)) + wide,
+        variance=np.array([[0.15, 0.4], [0.25, 0.5], [0.0, 0.0]])[:, :V] + wide,
+        ci_low=np.full((3, V), 0.01) + wide,
+        ci_high=np.full((3, V), 1.0) + wide,
+        prior=np.zeros((V, 3)),
+    )
+    p = np.array(pvalues, dtype=float)[:, None]
+    one = np.full((3, 1), np.log(2.0)) + wide
+    effects = Effects(
+        contrasts=("stim_vs_ctrl",),
+        estimate=one * [[3.0], [-1.0], [1.0]],
+        std_error=one,
+        ci_low=one,
+        ci_high=one,
+        log_pvalue=np.log(p),
+        statistic=np.array([[2.6], [-0.7], [np.nan]]),
+    )
+    return tables.Results(
+        cell_type=cell_type,
+        method=method,
+        n_cells=100,
+        n_donors=6,
+        n_samples=6,
+        rows=100,
+        gene_names=("A", "B", "C"),
+        statistics={
+            "mean_count": np.array([0.5, 2.0, 0.01]),
+            "pct_cells": np.array([30.0, 80.0, 1.0]),
+            "total_count": np.array([50, 200, 1]),
+            "n_cells_expressing": np.array([30, 80, 1]),
+            "n_donors_expressing": np.array([6, 6, 1]),
+        },
+        reasons=("", "", "counts in 1 cells, min_cells_expressing is 10"),
+        left_out={"other": "there is no level b"},
+        fits=fits,
+        moderated=moderated,
+        effects=effects,
+    )
+
+
+def test_effects_are_on_the_log2_scale_with_a_row_for_every_gene():
+    table = tables.effects([results()], ["stim_vs_ctrl"])
+    assert list(table.columns) == columns.names("effects")
+    assert table["gene"].tolist() == ["g1", "g2", "g3"]
+    assert table["gene_name"].tolist() == ["A", "B", "C"]
+    np.testing.assert_allclose(table["log2fc"][:2], [3.0, -1.0])
+    np.testing.assert_allclose(table["lfc_se"][:2], [1.0, 1.0])
+
+
+def test_filtered_genes_have_a_reason_and_no_statistics():
+    row = tables.effects([results()], ["stim_vs_ctrl"]).set_index("gene").loc["g3"]
+    assert row["status"] == "filtered"
+    assert row["reason"] == "counts in 1 cells, min_cells_expressing is 10"
+    statistics = ["log2fc", "lfc_se", "ci_low", "ci_high", "statistic", "pvalue", "padj", "padj_global"]
+    assert row[statistics].isna().all()
+    assert row["mean_count"] == 0.01
+
+
+def test_reason_is_empty_only_for_converged_fits():
+    table = tables.effects([results()], ["stim_vs_ctrl"]).set_index("gene")
+    assert table.loc["g1", "reason"] == ""
+    assert table.loc["g2", "reason"] == HELP[Status.SEPARATED]
+
+
+def test_rows_are_ranked_by_evidence_with_missing_last():
+    flipped = results(pvalues=(0.5, 0.01, np.nan))
+    flipped.effects.statistic[:, 0] = [0.7, -2.6, np.nan]
+    assert tables.effects([flipped], ["stim_vs_ctrl"])["gene"].tolist() == ["g2", "g1", "g3"]
+
+
+def test_padj_within_and_across_cell_types_by_hand():
+    two = [results("B", pvalues=(0.01, 0.04, np.nan)), results("T", pvalues=(0.02, 0.8, np.nan))]
+    table = tables.effects(two, ["stim_vs_ctrl"])
+    by_gene = table.set_index(["cell_type", "gene"])
+    # Within B: 0.01 * 2/1, 0.04 * 2/2. Across: 0.01 * 4, 0.02 * 2, 0.04 * 4/3, 0.8.
+    np.testing.assert_allclose(by_gene.loc["B", "padj"][["g1", "g2"]], [0.02, 0.04])
+    np.testing.assert_allclose(by_gene.loc["T", "padj"][["g1", "g2"]], [0.04, 0.8])
+    np.testing.assert_allclose(by_gene.loc["B", "padj_global"][["g1", "g2"]], [0.04, 0.04 * 4 / 3])
+    np.testing.assert_allclose(by_gene.loc["T", "padj_global"][["g1", "g2"]], [0.04, 0.8])
+
+
+def test_methods_are_adjusted_separately():
+    both = tables.effects([results(method="glmm"), results(method="pseudobulk")], ["stim_vs_ctrl"])
+    alone = tables.effects([results(method="glmm")], ["stim_vs_ctrl"])
+    np.testing.assert_array_equal(both.loc[both["method"] == "glmm", "padj_global"], alone["padj_global"])
+
+
+@given(st.lists(st.one_of(st.just(float("nan")), st.floats(1e-300, 1.0)), min_size=1, max_size=30), st.randoms())
+def test_adjustment_does_not_depend_on_the_order_of_rows(pvalues, random):
+    table = pd.DataFrame({"pvalue": pvalues, "method": "glmm"})
+    order = random.sample(range(len(pvalues)), len(pvalues))
+    shuffled = table.iloc[order].reset_index(drop=True)
+    np.testing.assert_array_equal(tables.adjusted(table, ["method"])[order], tables.adjusted(shuffled, ["method"]))
+
+
+def test_pvalues_never_reach_zero():
+    extreme = results()
+    extreme.effects.log_pvalue[0] = -2000.0
+    pvalue = tables.effects([extreme], ["stim_vs_ctrl"]).set_index("gene").loc["g1", "pvalue"]
+    assert 0 < pvalue < 1e-300
+
+
+def test_a_contrast_that_a_cell_type_lacks_has_rows_without_statistics():
+    table = tables.effects([results()], ["stim_vs_ctrl", "other"])
+    other = table[table["contrast"] == "other"].set_index("gene")
+    assert len(other) == len(GENES)
+    assert other["pvalue"].isna().all()
+    assert other.loc["g1", "reason"] == "not tested in this cell type: there is no level b"
+    assert other.loc["g3", "reason"] == "counts in 1 cells, min_cells_expressing is 10"
+
+
+def test_coefficients_are_natural_logs_of_fitted_genes_only():
+    table = tables.coefficients([results()])
+    assert list(table.columns) == columns.names("coefficients")
+    assert table["gene"].tolist() == ["g1", "g1", "g2", "g2"]
+    assert table["coefficient"].tolist() == ["(Intercept)", "condition[T.stim]"] * 2
+    assert table["estimate"].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_variances_show_the_fitted_and_the_moderated_value():
+    table = tables.variances([results()]).set_index(["gene", "component"])
+    assert table.loc[("g1", "donor"), "variance_reml"] == 0.1
+    assert table.loc[("g1", "donor"), "variance"] == 0.15
+    assert table.loc[("g2", "dispersion"), "variance"] == 0.5
+
+
+def test_fractions_by_hand():
+    # Mean 0.5 a cell: the latent variance of an NB count is log(1 + 1/0.5 + phi) = log(3.4).
+    total = 0.15 + np.log(3.4)
+    fraction = tables.fractions(results())
+    np.testing.assert_allclose(fraction[0], [0.15 / total, (np.log(3.4) - np.log(3.0)) / total])
+    np.testing.assert_allclose(1 - fraction[0].sum(), np.log(3.0) / total)
+
+
+def test_fractions_without_a_dispersion_are_those_of_poisson():
+    fraction = tables.fractions(results(dispersion=False))
+    np.testing.assert_allclose(fraction[0], [0.15 / (0.15 + np.log(3.0))])
+
+
+def test_fits_have_every_gene_with_status_and_counts():
+    table = tables.fits([results()])
+    assert list(table.columns) == columns.names("fits")
+    assert table["status"].tolist() == ["converged", "separated", "filtered"]
+    assert table["n_iter"].tolist() == [7, 8, 0]
+    assert table["n_cells"].tolist() == [100] * 3
+
+
+@pytest.mark.parametrize("table", columns.TABLES)
+def test_columns_have_the_registered_types(table):
+    build = {"effects": lambda r: tables.effects(r, ["stim_vs_ctrl"])}.get(table, getattr(tables, table))
+    made = build([results("B"), results("T", method="pseudobulk")])
+    expected = {c.name: "object" if c.dtype == "str" else c.dtype for c in columns.TABLES[table]}
+    assert {name: str(dtype) for name, dtype in made.dtypes.items()} == expected
+
+
+@pytest.mark.parametrize("table", columns.TABLES)
+def test_tables_survive_no_cell_type_at_all(table):
+    build = {"effects": lambda r: tables.effects(r, ["stim_vs_ctrl"])}.get(table, getattr(tables, table))
+    assert build([]).shape == (0, len(columns.TABLES[table]))
+
+
+def test_shards_join_in_order():
+    first, second = results().effects, results(pvalues=(0.2, 0.3, np.nan)).effects
+    joined = tables.join([first, second])
+    assert joined.estimate.shape == (6, 1)
+    np.testing.assert_array_equal(joined.log_pvalue[3:], second.log_pvalue)

@@ -1,0 +1,100 @@
+import math
+import os
+import sys
+import time
+
+from snakemake.exceptions import WorkflowError
+
+try:
+    import mlmgen.config
+    import mlmgen.io
+    import mlmgen.names
+    from mlmgen.errors import UserError
+except ModuleNotFoundError as error:
+    raise WorkflowError(
+        f"There is no {error.name!r} in the Python that runs Snakemake (in {sys.executable}). "
+        f"Run `make run` once, or `pip install .` in the repository, and use the snakemake installed there."
+    )
+
+# Rules call the mlmgen that is installed beside this Snakemake, whether or not its environment is active.
+os.environ.update(
+    PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+)
+
+STARTED = time.time()
+
+# Seconds of fitting in a shard should outweigh the start-up of its job: about 10,000 genes.
+GENES_PER_SHARD = 10_000
+
+
+def checked(function, *arguments):
+    """Call a function of mlmgen; its complaint about the data or the config becomes Snakemake's."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+SETTINGS = checked(mlmgen.config.load, dict(config))
+
+
+def under(path):
+    """A path in the folder of this run's results."""
+    return f"results/{SETTINGS['name']}/{path}"
+
+
+def stage(name):
+    """The settings that a stage reads as one JSON text, the only thing that its reruns depend on."""
+    text = mlmgen.config.stage(SETTINGS, name)
+    return lambda wildcards: text
+
+
+def selected_cell_types():
+    """The cell types to analyse: slug -> name as in the data."""
+    present = checked(mlmgen.io.cell_types, SETTINGS["input"], SETTINGS["cell_type"])
+    return checked(
+        mlmgen.names.select, present, SETTINGS["cell_types"], SETTINGS["cell_type"]
+    )
+
+
+def shard_names():
+    """The shards of every cell type: 1-of-n, ..., n-of-n."""
+    genes = checked(mlmgen.io.shape, SETTINGS["input"], SETTINGS["counts"])[1]
+    n = SETTINGS["shards"]
+    if n == "auto":
+        n = max(1, math.ceil(genes / GENES_PER_SHARD))
+    return [f"{i}-of-{n}" for i in range(1, n + 1)]
+
+
+CELL_TYPES = selected_cell_types()
+SHARDS = shard_names()
+METHODS = SETTINGS["methods"]
+
+LEVEL = {"glmm": "prepared", "pseudobulk": "pseudobulk"}
+
+
+wildcard_constraints:
+    method="|".join(LEVEL),
+    slug=r"[^/]+",
+    shard=r"\d+-of-\d+",
+
+
+def rows(wildcards):
+    """The counts that a method fits: cells or samples."""
+    return under(f"{LEVEL[wildcards.method]}/{wildcards.slug}.h5ad")
+
+
+def memory(floor, factor):
+    """Memory in MB: a floor, or a multiple of the input's size, more on every attempt."""
+    return lambda wildcards, input, attempt: attempt * max(
+        floor, int(factor * input.size_mb)
+    )
+
+
+def print_summary():
+    """Show the summary of the tables that this run wrote and where they are."""
+    summary = under("summary.txt")
+    if os.path.exists(summary) and os.path.getmtime(summary) >= STARTED:
+        with open(summary, encoding="utf-8") as lines:
+            print(f"\n{lines.read()}", file=sys.stderr)
+        print(f"Tables: {os.path.abspath(under(''))}", file=sys.stderr)

@@ -1,0 +1,66 @@
+# The paths of thousands of shards would not fit in a command, hence --results with --methods and --shards.
+rule tables:
+    input:
+        data=ancient(SETTINGS["input"]),
+        prepared=expand(under("prepared/{slug}.h5ad"), slug=CELL_TYPES),
+        contrasts=under("contrasts.json"),
+        fits=expand(
+            under("fits/{method}/{slug}/{shard}.npz"),
+            method=METHODS,
+            slug=CELL_TYPES,
+            shard=SHARDS,
+        ),
+        moderated=expand(
+            under("moderated/{method}/{slug}.npz"), method=METHODS, slug=CELL_TYPES
+        ),
+        tests=expand(
+            under("tests/{method}/{slug}/{shard}.npz"),
+            method=METHODS,
+            slug=CELL_TYPES,
+            shard=SHARDS,
+        ),
+    output:
+        effects=report(
+            multiext(under("effects"), ".parquet", ".tsv.gz"),
+            caption="../report/effects.rst",
+            category="Tables",
+        ),
+        coefficients=report(
+            multiext(under("coefficients"), ".parquet", ".tsv.gz"),
+            caption="../report/coefficients.rst",
+            category="Tables",
+        ),
+        variances=report(
+            multiext(under("variances"), ".parquet", ".tsv.gz"),
+            caption="../report/variances.rst",
+            category="Tables",
+        ),
+        fits=report(
+            multiext(under("fits"), ".parquet", ".tsv.gz"),
+            caption="../report/fits.rst",
+            category="Tables",
+        ),
+        summary=report(
+            under("summary.txt"),
+            caption="../report/summary.rst",
+            category="Summary",
+        ),
+    log:
+        under("logs/tables.log"),
+    benchmark:
+        under("benchmarks/tables.tsv")
+    conda:
+        "../envs/mlmgen.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, 4),
+        runtime=60,
+    params:
+        settings=stage("tables"),
+        results=lambda wildcards, output: os.path.dirname(output.summary),
+        methods=METHODS,
+        shards=len(SHARDS),
+    shell:
+        "mlmgen tables --prepared {input.prepared:q} --contrasts {input.contrasts:q} --input {input.data:q} "
+        "--methods {params.methods:q} --shards {params.shards} --results {params.results:q} "
+        "--settings {params.settings:q} --threads {threads} --log {log:q}"
