@@ -27,10 +27,15 @@ BINS = np.linspace(np.log(1e-4), np.log(9.0), 61)
 REFINE = 8
 # Groups of genes with similar total count that share the prior's location while the lattice is weighed.
 GROUPS = 20
-# Lattice points below this weight are left out of a gene's prior.
-NEGLIGIBLE = 1e-4
-ROUNDS = 4
-STATES = (0.025, 0.975)
+# Genes that the lattice is weighed with: more would not change it, evenly spaced in total count.
+GENES_FOR_LATTICE = 4000
+# Lattice points below this part of the largest weight are left out.
+NEGLIGIBLE = 1e-3
+# Points in z and in log variance at which the averaged prior's distribution function is tabulated.
+TABLE = (21, 121)
+# Turns of the two components: each prior is weighed with the other one integrated out.
+ROUNDS = 3
+INTERVAL = (0.025, 0.975)
 
 
 class Hyper(NamedTuple):
@@ -76,7 +81,7 @@ def moderate(fits: GeneFits, log_total: np.ndarray) -> Moderated:
         for axis, v in enumerate(axes):
             marginal = posterior.sum(axis=tuple(1 + a for a in range(len(axes)) if a != axis))
             mean[fitted, v] = (marginal * np.exp(points[axis])).sum(axis=1)
-            low[fitted, v], high[fitted, v] = (np.exp(quantile(points[axis], marginal, q)) for q in STATES)
+            low[fitted, v], high[fitted, v] = (np.exp(quantile(points[axis], marginal, q)) for q in INTERVAL)
             prior[v] = [
                 np.dot(hypers[axis].weight, x) for x in (hypers[axis].mean, hypers[axis].slope, hypers[axis].spread)
             ]
@@ -98,8 +103,9 @@ def shared_priors(likelihood, points, z, learns) -> tuple[list[np.ndarray], list
     z : (G,) centered log total count
     learns : (G,) bool, genes that inform the prior
     """
-    if not learns.any():
-        learns = np.ones_like(learns)
+    learns = np.flatnonzero(learns) if learns.any() else np.arange(len(z))
+    by_total = learns[np.argsort(z[learns], kind="stable")]
+    learns = by_total[:: max(1, -(-len(by_total) // GENES_FOR_LATTICE))]
     flat = [np.full(p.shape, 1.0 / p.shape[1]) for p in points]
     masses, hypers = flat, [None] * len(points)
     for _ in range(ROUNDS if len(points) > 1 else 1):
@@ -154,10 +160,10 @@ def pour(likelihood, points) -> np.ndarray:
     part = place - bin_left
     mass = fine * (x[:, 1] - x[:, 0])[:, None] / width
     mass[:, 0] *= 0.5
-    out = np.zeros((G, len(BINS)))
-    rows = np.repeat(np.arange(G), x.shape[1]).reshape(x.shape)
-    np.add.at(out, (rows, bin_left), mass * (1 - part))
-    np.add.at(out, (rows, bin_left + 1), mass * part)
+    flat = (np.arange(G)[:, None] * len(BINS) + bin_left).ravel()
+    out = np.bincount(flat, (mass * (1 - part)).ravel(), G * len(BINS))
+    out += np.bincount(flat + 1, (mass * part).ravel(), G * len(BINS))
+    out = out.reshape(G, len(BINS))
     first = np.ceil((points[:, :1] - BINS[0]) / width - 1e-9)
     below = np.arange(len(BINS)) < first
     out = np.where(below, np.maximum(out, likelihood[:, :1]), out)
@@ -182,13 +188,30 @@ def _weigh(binned, z, means, slopes, spreads) -> Hyper:
 
 
 def prior_mass(hyper: Hyper, points, z) -> np.ndarray:
-    """Return the averaged prior's mass in the cell around each of a gene's points, (G, n); the ends take the tails."""
+    """Return the averaged prior's mass in the cell around each of a gene's points, (G, n); the ends take the tails.
+
+    The distribution function is tabulated over (z, log variance) and interpolated: it is smooth, and the
+    lattice has hundreds of points.
+    """
     edges = 0.5 * (points[:, 1:] + points[:, :-1])
-    cdf = np.zeros(edges.shape)
+    z_grid = np.linspace(z.min(), max(z.max(), z.min() + 1e-6), TABLE[0] if hyper.slope.any() else 2)
+    x_grid = np.linspace(BINS[0], BINS[-1], TABLE[1])
+    table = np.zeros((len(z_grid), len(x_grid)))
     for mean, slope, spread, weight in zip(*hyper, strict=True):
-        cdf += weight * ndtr((edges - (mean + slope * z)[:, None]) / spread)
-    ones = np.ones((len(points), 1))
-    return np.diff(np.concatenate([0 * ones, cdf, ones], axis=1), axis=1)
+        table += weight * ndtr((x_grid - (mean + slope * z_grid)[:, None]) / spread)
+    i, s = _place(z, z_grid)
+    j, t = _place(edges, x_grid)
+    i, s = i[:, None], s[:, None]
+    cdf = (1 - s) * ((1 - t) * table[i, j] + t * table[i, j + 1])
+    cdf += s * ((1 - t) * table[i + 1, j] + t * table[i + 1, j + 1])
+    ends = np.zeros((len(points), 1)), np.ones((len(points), 1))
+    return np.diff(np.concatenate([ends[0], cdf, ends[1]], axis=1), axis=1)
+
+
+def _place(x, grid):
+    """Return the interval of an even grid in which each x lies, and how far along, clipped to the grid."""
+    place = np.clip((x - grid[0]) / (grid[1] - grid[0]), 0.0, len(grid) - 1.000001)
+    return place.astype(int), place - place.astype(int)
 
 
 def quantile(points, mass, q: float) -> np.ndarray:

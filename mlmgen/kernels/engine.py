@@ -8,7 +8,7 @@ import numpy as np
 from mlmgen.kernels.arrowhead import Structure, factor, workspace
 from mlmgen.kernels.families import Gene, score_and_weight
 from mlmgen.kernels.gather import LONG, NODES, gather
-from mlmgen.kernels.grid import axes, profile_gene
+from mlmgen.kernels.grid import STRETCHES, axes, profile_gene, stretch
 from mlmgen.kernels.optimize import bfgs, phi_of, reml_fit, rho_of, search_space
 from mlmgen.kernels.policy import kernel
 from mlmgen.kernels.start import separated, starting_values
@@ -160,6 +160,11 @@ def fit_genes(compressed, start, rows, values, keep, first, last, active, sample
         for i in range(wk.beta.shape[0]):
             result.beta[g, i] = wk.beta[i]
         if result.profile.shape[1] > 0:
-            axes(st, gene, wk, search.psi, shape, result.box[g])
-            profile_gene(compressed, gw, wk, search.psi, result.box[g], shape, result.profile[g])
+            box, profile = result.box[g], result.profile[g]
+            axes(st, gene, wk, search.psi, shape, box, gw.first)
+            profile_gene(compressed, gw, wk, search.psi, box, shape, profile)
+            for _ in range(STRETCHES):
+                if not stretch(box, shape, gw.first, profile):
+                    break
+                profile_gene(compressed, gw, wk, search.psi, box, shape, profile)
             without_each(st, gene, wk, search, gw.scratch, gw.first, loglik, result.without[g])

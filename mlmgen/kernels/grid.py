@@ -10,6 +10,8 @@ donors and spans the limits for 3.
 
 import math
 
+import numpy as np
+
 from mlmgen.kernels.elementary import exp
 from mlmgen.kernels.families import histogram
 from mlmgen.kernels.laplace import COARSE, reml
@@ -22,13 +24,17 @@ LOWEST, HIGHEST = math.log(1e-4), math.log(9.0)
 FALL_ABOVE, FALL_BELOW = 20.0, 12.0
 # Below this part of the noise a variance no longer changes the likelihood.
 NEGLIGIBLE = 0.01
+# Shortest axis.
+SHORTEST = 0.5
+# An axis is stretched by half where the likelihood has fallen by less than this at its end.
+FALLEN_BELOW, FALLEN_ABOVE, STRETCHES = 10.0, 12.0, 3
 # Replicates count for less where their numbers of cells differ.
 DISCOUNT = 0.7
 
 
 @kernel
 def axis(estimate, noise, replicates, out):
-    """Write the first and last log variance of an axis."""
+    """Write the first and last log variance of an axis; return the log variance below which nothing changes."""
     c = 2.0 / (DISCOUNT * max(replicates, 2.0))
     above, below = FALL_ABOVE * c, FALL_BELOW * c
     up, down = above + 1.0, math.log(below + 1.0)
@@ -36,23 +42,25 @@ def axis(estimate, noise, replicates, out):
         up = above + 1.0 - math.exp(-up)
         down = math.log(below + 1.0 + down)
     total = math.log(estimate + noise)
-    out[1] = min(HIGHEST, max(total + up, LOWEST + 2.0))
-    lowest = math.log(max(math.exp(total - down) - noise, NEGLIGIBLE * noise))
-    out[0] = max(LOWEST, min(lowest, out[1] - 2.0 * (up + down) / 12.0))
+    floor = max(LOWEST, math.log(NEGLIGIBLE * noise))
+    out[1] = min(HIGHEST, max(total + up, LOWEST + SHORTEST))
+    lowest = math.log(max(math.exp(total - down) - noise, 1e-300))
+    out[0] = max(LOWEST, min(max(lowest, floor), out[1] - SHORTEST))
+    return floor
 
 
 @kernel
-def axes(st, gene, wk, psi, shape, out):
-    """Write the axes of the components on the grid (shape > 1); the factors in ``wk`` are those of the fit."""
+def axes(st, gene, wk, psi, shape, out, floors):
+    """Write the axes of the components on the grid (shape > 1) and their floors, from the fit's factors in ``wk``."""
     p, P = st.X.shape
     D, S = wk.h.shape[0], wk.k.shape[0]
     if shape[0] > 1:
-        axis(psi[0] * psi[0], D / max(wk.Omega.sum(), 1e-300), D - p, out[0])
+        floors[0] = axis(psi[0] * psi[0], D / max(wk.Omega.sum(), 1e-300), D - p, out[0])
     if shape[1] > 1:
-        axis(psi[1] * psi[1], S / max(wk.omega.sum(), 1e-300), S - D - p + 1.0, out[1])
+        floors[1] = axis(psi[1] * psi[1], S / max(wk.omega.sum(), 1e-300), S - D - p + 1.0, out[1])
     if shape[2] > 1:
         groups = D - 1.0 if shape[0] > 1 else 0.0
-        axis(phi_of(psi[2]), P / max(gene.numbers[3], 1e-300), P - p - groups, out[2])
+        floors[2] = axis(phi_of(psi[2]), P / max(gene.numbers[3], 1e-300), P - p - groups, out[2])
 
 
 @kernel
@@ -146,3 +154,40 @@ def profile_gene(compressed, gw, wk, psi, box, shape, out):
             value = reml(st, gene, wk, at[0], at[1], at[2], tolerance)
         out[k] = value
         old[0], old[1] = at[0], at[1]
+
+
+@kernel
+def stretch(box, shape, floors, profile):
+    """Lengthen the axes at whose ends the likelihood has not fallen enough; return whether any was."""
+    highest = -np.inf
+    for k in range(profile.shape[0]):
+        highest = max(highest, profile[k])
+    stretched = False
+    for i in range(3):
+        if shape[i] == 1:
+            continue
+        first, last = end_maxima(profile, shape, i)
+        length = 0.5 * (box[i, 1] - box[i, 0])
+        if first > highest - FALLEN_BELOW and box[i, 0] > max(LOWEST, floors[i]):
+            box[i, 0] = max(LOWEST, floors[i], box[i, 0] - length)
+            stretched = True
+        if last > highest - FALLEN_ABOVE and box[i, 1] < HIGHEST:
+            box[i, 1] = min(HIGHEST, box[i, 1] + length)
+            stretched = True
+    return stretched
+
+
+@kernel
+def end_maxima(profile, shape, i):
+    """Return the highest log-likelihood at the first and at the last point of axis i."""
+    first, last = -np.inf, -np.inf
+    step = 1
+    for j in range(i + 1, 3):
+        step *= shape[j]
+    for k in range(profile.shape[0]):
+        index = (k // step) % shape[i]
+        if index == 0:
+            first = max(first, profile[k])
+        if index == shape[i] - 1:
+            last = max(last, profile[k])
+    return first, last

@@ -24,8 +24,12 @@ SLACK = 1e-11
 ARMIJO = 1e-4
 # Largest |rho|: phi = 1e4, far above any dispersion of counts that pass the filters.
 LARGEST_RHO = 9.9
-# Variances below this are compared with zero itself at the end.
+# Variances below this are compared with zero itself at the end; their fits start again from RESTART if the
+# likelihood rises from zero.
 NEAR_ZERO = 1e-5
+RESTART = 0.05
+# A first step towards zero stops short of it: zero is stationary, whatever the likelihood does beside it.
+STOP_SHORT = 1.25
 
 
 class Search(NamedTuple):
@@ -74,7 +78,7 @@ def objective(st, gene, wk, psi, active, raw, gradient):
 def _initial_inverse(st, wk, search):
     """Start the inverse Hessian from the expected information of the standard deviations.
 
-    I(sigma_top) = 2 sigma^2 sum_d (Omega_d / h_d)^2, and where the gradient points to zero at least
+    I(sigma_top) = 2 sigma^2 sum_d (Omega_d / h_d)^2, and where the gradient points to zero a little over
     gradient / sigma, the curvature of an even function that falls from zero.
     """
     top = 0.0
@@ -96,7 +100,7 @@ def _initial_inverse(st, wk, search):
         elif i == 1:
             information = 2.0 * x * x * sub
         if x != 0.0:
-            information = max(information, slope / x)
+            information = max(information, STOP_SHORT * slope / x)
         search.inverse[i, i] = 1.0 / max(information, 1e-3)
 
 
@@ -110,7 +114,7 @@ def _curvature_of_rho(st, gene, wk, search):
     objective(st, gene, wk, search.trial, search.active, search.raw, search.trial_gradient)
     curvature = (search.trial_gradient[2] - search.gradient[2]) / h
     if search.psi[2] != 0.0:
-        curvature = max(curvature, search.gradient[2] / search.psi[2])
+        curvature = max(curvature, STOP_SHORT * search.gradient[2] / search.psi[2])
     if curvature > 1e-3:
         search.inverse[2, 2] = 1.0 / curvature
 
@@ -223,10 +227,20 @@ def bfgs(st, gene, wk, search, scratch, fresh, tolerance):
 
 
 @kernel
+def _rises_from_zero(st, gene, wk, search, i):
+    """Return whether the likelihood rises from a variance of zero, by its slope at ``NEAR_ZERO``."""
+    for j in range(3):
+        search.trial[j] = search.psi[j]
+    search.trial[i] = rho_of(NEAR_ZERO) if i == 2 else math.sqrt(NEAR_ZERO)
+    objective(st, gene, wk, search.trial, search.active, search.raw, search.trial_gradient)
+    return search.trial_gradient[i] < 0.0
+
+
+@kernel
 def reml_fit(st, gene, wk, search, scratch):
     """Fit the active variance parameters by REML; return (log-likelihood, evaluations, status).
 
-    A variance that ends near zero is set to zero if the likelihood is not lower there, and the rest
+    A variance that ends near zero is set to zero unless the likelihood rises from there, and the rest
     is fitted again; the solution stays in ``search.psi`` (non-negative) and ``wk``.
     """
     value, evaluations, status = bfgs(st, gene, wk, search, scratch, True, PREDICTED_DECREASE)
@@ -235,19 +249,17 @@ def reml_fit(st, gene, wk, search, scratch):
         variance = phi_of(x) if i == 2 else x * x
         if not search.active[i] or not variance < NEAR_ZERO or status == NOT_FINITE:
             continue
-        kept = search.psi[i]
-        search.psi[i] = 0.0
-        search.active[i] = False
-        drop_from_inverse(search.inverse, i)
-        at_zero, more, status_zero = bfgs(st, gene, wk, search, scratch, False, PREDICTED_DECREASE)
-        evaluations += more
-        if at_zero <= value + SLACK * (1.0 + abs(value)) + 1e-9:
-            value, status = at_zero, BOUNDARY if status_zero == CONVERGED else status_zero
-        else:
-            search.psi[i] = kept
-            search.active[i] = True
+        evaluations += 1
+        if _rises_from_zero(st, gene, wk, search, i):
+            search.psi[i] = rho_of(RESTART) if i == 2 else math.sqrt(RESTART)
             value, more, status = bfgs(st, gene, wk, search, scratch, True, PREDICTED_DECREASE)
-            evaluations += more
+        else:
+            search.psi[i] = 0.0
+            search.active[i] = False
+            drop_from_inverse(search.inverse, i)
+            value, more, status_zero = bfgs(st, gene, wk, search, scratch, False, PREDICTED_DECREASE)
+            status = BOUNDARY if status_zero == CONVERGED else status_zero
+        evaluations += more
     for i in range(3):
         search.psi[i] = abs(search.psi[i])
     return -value, evaluations, status

@@ -47,5 +47,8 @@ def summing_kernel(function):
 
 
 def exact_kernel(function):
-    """Compile a function in which even contraction would destroy the rounding it relies on."""
-    return numba.njit(**COMMON)(function)
+    """Compile a function in which even contraction would destroy the rounding it relies on.
+
+    ``False`` must be said: a function without the option inherits it from whichever kernel calls it first.
+    """
+    return numba.njit(**COMMON, fastmath=False)(function)

@@ -48,7 +48,7 @@ def test_fit_gets_its_arguments(called):
 @pytest.mark.parametrize("shard", ["0-of-3", "4-of-3", "3", "a-of-b", "-1-of-3"])
 def test_shards_that_do_not_exist_are_refused(shard, called, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main(["fit", "--counts", "a", "--method", "glmm", f"--shard={shard}", "--output", "o"])
+        cli.main(["fit", "--counts", "a", "--method", "glmm", f"--shard={shard}", "--output", "o", "--settings", "{}"])
     assert stop.value.code == 2
     assert "is not a shard such as 3-of-16" in capsys.readouterr().err
 
@@ -67,11 +67,13 @@ def test_user_errors_are_one_line_and_exit_2(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(cli, "prepare_environment", lambda threads: None)
     log = tmp_path / "fit.log"
     with pytest.raises(SystemExit) as stop:
-        cli.main(["fit", "--counts", "a", "--method", "glmm", "--output", "o", "--log", str(log)])
+        cli.main(["fit", "--counts", "a", "--method", "glmm", "--output", "o", "--settings", "{}", "--log", str(log)])
     assert stop.value.code == 2
     expected = "mlmgen: error: 3 genes have negative counts (in data.h5ad, X). Give raw counts.\n"
     assert capsys.readouterr().err == expected
-    assert log.read_text() == f"$ mlmgen fit --counts a --method glmm --output o --log {log}\n{expected}"
+    assert (
+        log.read_text() == f"$ mlmgen fit --counts a --method glmm --output o --settings '{{}}' --log {log}\n{expected}"
+    )
 
 
 def test_bugs_keep_their_traceback_also_in_the_log(tmp_path):
@@ -80,7 +82,8 @@ def test_bugs_keep_their_traceback_also_in_the_log(tmp_path):
         "import mlmgen.cli as cli, types;"
         "module = types.SimpleNamespace(fit=lambda **given: 1 / 0);"
         "cli.importlib = types.SimpleNamespace(import_module=lambda name: module);"
-        f"cli.main(['fit', '--counts', 'a', '--method', 'glmm', '--output', 'o', '--log', {str(log)!r}])"
+        "arguments = 'fit --counts a --method glmm --output o --settings {} --log'.split();"
+        f"cli.main([*arguments, {str(log)!r}])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1
