@@ -20,8 +20,9 @@ from mlmgen.kernels.policy import kernel
 
 # Variances from a coefficient of variation between donors of 1 % to one of 300 %.
 LOWEST, HIGHEST = math.log(1e-4), math.log(9.0)
-# Fall of the log-likelihood at the ends: a tail of 1e-9 above (it carries the largest p-values), 1e-5 below.
-FALL_ABOVE, FALL_BELOW = 20.0, 12.0
+# Fall of the log-likelihood at the ends. The upper tail carries the smallest p-values: a variance with a
+# weight of e^-45 still counts at p = 1e-20.
+FALL_ABOVE, FALL_BELOW = 45.0, 12.0
 # Below this part of the noise a variance no longer changes the likelihood.
 NEGLIGIBLE = 0.01
 # Shortest axis.

@@ -20,23 +20,27 @@ rule tables:
             shard=SHARDS,
         ),
     output:
-        effects=report(
-            multiext(under("effects"), ".parquet", ".tsv.gz"),
+        effects=under("effects.parquet"),
+        effects_text=report(
+            under("effects.tsv.gz"),
             caption="../report/effects.rst",
             category="Tables",
         ),
-        coefficients=report(
-            multiext(under("coefficients"), ".parquet", ".tsv.gz"),
+        coefficients=under("coefficients.parquet"),
+        coefficients_text=report(
+            under("coefficients.tsv.gz"),
             caption="../report/coefficients.rst",
             category="Tables",
         ),
-        variances=report(
-            multiext(under("variances"), ".parquet", ".tsv.gz"),
+        variances=under("variances.parquet"),
+        variances_text=report(
+            under("variances.tsv.gz"),
             caption="../report/variances.rst",
             category="Tables",
         ),
-        fits=report(
-            multiext(under("fits"), ".parquet", ".tsv.gz"),
+        fits=under("fits.parquet"),
+        fits_text=report(
+            under("fits.tsv.gz"),
             caption="../report/fits.rst",
             category="Tables",
         ),
