@@ -22,7 +22,7 @@ from mlmgen.types import Design, RandomTerm
 
 # Interpolation error (rho^-K) of the fit, and of the variance grid and the tests, where phi is fixed and
 # both weights of a node merge into one.
-FIT_ERROR, GRID_ERROR = 1e-8, 1e-6
+FIT_ERROR, GRID_ERROR = 1e-8, 1e-5
 # Half-range of t up to which 14 nodes interpolate to FIT_ERROR.
 WIDEST_HALF_RANGE = 1.8
 # Prior standard deviation (natural log) that keeps the effect of a separated gene finite; as strong as

@@ -9,7 +9,7 @@ from mlmgen.kernels.arrowhead import Structure, factor, workspace
 from mlmgen.kernels.families import Gene, score_and_weight
 from mlmgen.kernels.gather import LONG, NODES, gather
 from mlmgen.kernels.grid import STRETCHES, axes, profile_gene, stretch
-from mlmgen.kernels.optimize import bfgs, phi_of, reml_fit, rho_of, search_space
+from mlmgen.kernels.optimize import bfgs, drop_from_inverse, phi_of, reml_fit, rho_of, search_space
 from mlmgen.kernels.policy import kernel
 from mlmgen.kernels.start import separated, starting_values
 from mlmgen.status import Status
@@ -35,6 +35,7 @@ class GeneWork(NamedTuple):
     scratch: np.ndarray
     first: np.ndarray
     at: np.ndarray
+    inverse: np.ndarray
     guess_beta: np.ndarray
     guess_v: np.ndarray
     guess_u: np.ndarray
@@ -68,7 +69,9 @@ def fit_work(compressed, longest: int):
     small_gene = Gene(np.zeros((R, P)), gene.total, np.zeros(1), np.zeros(1), np.zeros(4))
     threes, wk = [np.zeros(3) for _ in range(3)], workspace(structure)
     guesses = [np.zeros_like(x) for x in (wk.beta, wk.v, wk.u)]
-    work = GeneWork(gene, small, small_gene, np.zeros((NODES, P)), np.zeros(longest + 1), *threes, *guesses)
+    work = GeneWork(
+        gene, small, small_gene, np.zeros((NODES, P)), np.zeros(longest + 1), *threes, np.zeros((3, 3)), *guesses
+    )
     return work, wk, search_space()
 
 
@@ -97,10 +100,12 @@ def standard_errors(wk, se):
 
 
 @kernel
-def without_each(st, gene, wk, search, scratch, kept, loglik, out):
+def without_each(st, gene, wk, search, scratch, kept, inverse, loglik, out):
     """Write the REML log-likelihood with each variance at zero, the others fitted (``loglik`` where it is zero)."""
     for j in range(3):
         kept[j] = search.psi[j]
+        for i in range(3):
+            inverse[i, j] = search.inverse[i, j]
     for i in range(3):
         if kept[i] == 0.0:
             out[i] = loglik
@@ -108,7 +113,10 @@ def without_each(st, gene, wk, search, scratch, kept, loglik, out):
         for j in range(3):
             search.psi[j] = kept[j] if j != i else 0.0
             search.active[j] = kept[j] > 0.0 and j != i
-        value, _, _ = bfgs(st, gene, wk, search, scratch, True, BOUNDARY_TOLERANCE)
+            for m in range(3):
+                search.inverse[j, m] = inverse[j, m]
+        drop_from_inverse(search.inverse, i)
+        value, _, _ = bfgs(st, gene, wk, search, scratch, False, BOUNDARY_TOLERANCE)
         out[i] = -value
     for j in range(3):
         search.psi[j] = kept[j]
@@ -167,4 +175,4 @@ def fit_genes(compressed, start, rows, values, keep, first, last, active, sample
                 if not stretch(box, shape, gw.first, profile):
                     break
                 profile_gene(compressed, gw, wk, search.psi, box, shape, profile)
-            without_each(st, gene, wk, search, gw.scratch, gw.first, loglik, result.without[g])
+            without_each(st, gene, wk, search, gw.scratch, gw.first, gw.inverse, loglik, result.without[g])

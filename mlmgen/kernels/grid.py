@@ -21,8 +21,9 @@ from mlmgen.kernels.policy import kernel
 # Variances from a coefficient of variation between donors of 1 % to one of 300 %.
 LOWEST, HIGHEST = math.log(1e-4), math.log(9.0)
 # Fall of the log-likelihood at the ends. The upper tail carries the smallest p-values: a variance with a
-# weight of e^-45 still counts at p = 1e-20.
-FALL_ABOVE, FALL_BELOW = 45.0, 12.0
+# weight of e^-45 still counts at p = 1e-20. The lower end costs little length, and a fall of 30 by this
+# approximation is one of 10 at least where replicates differ or another component can take the variance over.
+FALL_ABOVE, FALL_BELOW = 45.0, 30.0
 # Below this part of the noise a variance no longer changes the likelihood.
 NEGLIGIBLE = 0.01
 # Shortest axis.

@@ -33,6 +33,8 @@ MAX_ML_STEPS = 12
 # COARSE, per effect, leaves 1e-4 (at most 1e-2) in a log-likelihood of the variance grid.
 FINE = 1e-8
 COARSE = 2e-3
+# Close enough to the joint mode for the steps to the ML maximum, which also move the effects.
+NEARBY = 1.0
 # Longest step of a linear predictor: exp grows by e^4 at most, so that weights stay representable.
 LONGEST_STEP = 4.0
 
@@ -183,9 +185,10 @@ def ml_maximum(st, gene, wk, sd_top, sd_sub, phi, tolerance):
 
     Returns the value with all constants and log |S|; NaN where it failed.
     """
-    if newton(st, gene, wk, sd_top, sd_sub, phi, tolerance) < 0:
+    random = sd_top != 0.0 or sd_sub != 0.0
+    if newton(st, gene, wk, sd_top, sd_sub, phi, NEARBY if random else tolerance) < 0:
         return np.nan, np.nan
-    if sd_top != 0.0 or sd_sub != 0.0:
+    if random:
         for _ in range(MAX_ML_STEPS):
             if _ml_step(st, gene, wk, sd_top, sd_sub, phi) < tolerance:
                 break

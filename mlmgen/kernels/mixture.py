@@ -25,8 +25,8 @@ from mlmgen.kernels.start import separated, starting_values
 
 # Relative weight left out of a p-value.
 ENOUGH = 1e-3
-# Squared step (in standard errors) at which a maximization stops.
-TOLERANCE = 1e-5
+# Squared step (in standard errors) after which a maximization stops; the likelihood is then good to 1e-5.
+TOLERANCE = 1e-3
 # Where r* is not used: its correction divides by r, or is too large to be an expansion.
 SMALLEST_ROOT, LARGEST_CORRECTION = 0.3, 1.5
 # Prior precision that keeps a likelihood-ratio fit of a separated gene from running off; costs 1e-4 of log-likelihood.
