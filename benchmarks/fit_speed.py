@@ -49,9 +49,9 @@ def measure(chosen, nested: bool) -> None:
     name = "(1 \\| donor) + (1 \\| donor:condition)" if nested else "(1 \\| donor)"
     per_sample = chosen.cells // (2 * DONORS if nested else DONORS)
     arms = DONORS if nested else DONORS // 2
-    counts, design, _ = simulate.null_experiment(
-        arms, per_sample, chosen.genes, np.random.default_rng(1), paired=nested, log_mean=LOG_MEAN, log_mean_sd=LOG_MEAN_SD
-    )  # fmt: skip
+    means = {"log_mean": LOG_MEAN, "log_mean_sd": LOG_MEAN_SD}
+    rng = np.random.default_rng(1)
+    counts, design, _ = simulate.null_experiment(arms, per_sample, chosen.genes, rng, paired=nested, **means)
     density = len(counts.rows) / (len(design.pattern) * chosen.genes)
     keep = np.ones(chosen.genes, bool)
     packed = fit.compress(design)

@@ -206,19 +206,21 @@ def mixture_cdf(x, mean, variance, weight, n):
 
 @kernel
 def mixture_quantile(q, mean, variance, weight, n, start, scale):
-    """Solve cdf(x) = q by Newton's method inside a shrinking bracket."""
+    """Solve cdf(x) = q by Newton's method, bisecting where a step left more than half of the miss."""
     low, high = start - 40.0 * scale, start + 40.0 * scale
-    x = start
-    for _ in range(60):
+    x, last = start, 1.0
+    for _ in range(200):
         cdf, density = mixture_cdf(x, mean, variance, weight, n)
         if cdf > q:
             high = x
         else:
             low = x
-        step = (q - cdf) / max(density, 1e-300)
-        if abs(cdf - q) < 1e-8 or high - low < 1e-9 * scale:
+        miss = q - cdf
+        if abs(miss) < 1e-8 or high - low < 1e-9 * scale:
             break
-        x = x + step if low < x + step < high else 0.5 * (low + high)
+        newton = x + miss / max(density, 1e-300)
+        x = newton if abs(miss) < 0.5 * last and low < newton < high else 0.5 * (low + high)
+        last = abs(miss)
     return x
 
 

@@ -3,6 +3,7 @@
 import math
 
 from mlmgen.kernels.arrowhead import backward, cholesky, forward
+from mlmgen.kernels.families import dot
 from mlmgen.kernels.policy import kernel
 
 # Pseudo-count of the log rates, spread over the patterns at the gene's overall rate.
@@ -95,19 +96,17 @@ def separated(st, gene, wk):
     smallest pivot last; with several free directions the sign is not looked at.
     """
     p, P = st.X.shape
-    A = wk.L
-    scale = 0.0
+    A, unit = wk.L, wk.r_beta
     for i in range(p):
+        unit[i] = 1.0 / math.sqrt(max(dot(st.X[i], st.X[i]), 1e-300))
         for j in range(p):
             A[i, j] = 0.0
     for q in range(P):
         if gene.total[q] > 0.5:
             for i in range(p):
                 for j in range(p):
-                    A[i, j] += st.X[i, q] * st.X[j, q]
-    for i in range(p):
-        scale = max(scale, A[i, i])
-    rank, free = _eliminate(A, wk.x_hat, RANK_TOLERANCE * scale)
+                    A[i, j] += unit[i] * st.X[i, q] * unit[j] * st.X[j, q]
+    rank, free = _eliminate(A, wk.x_hat, RANK_TOLERANCE)
     if rank == p:
         return False
     if rank < p - 1:
@@ -116,10 +115,10 @@ def separated(st, gene, wk):
     lowest, highest = 0.0, 0.0
     for q in range(P):
         if gene.total[q] < 0.5:
-            value = st.X[free, q]
+            value = unit[free] * st.X[free, q]
             for i in range(p):
                 if i != free:
-                    value -= A[i, free] * st.X[i, q]
+                    value -= A[i, free] * unit[i] * st.X[i, q]
             lowest, highest = min(lowest, value), max(highest, value)
     return not (lowest < -1e-8 and highest > 1e-8)
 

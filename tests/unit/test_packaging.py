@@ -36,14 +36,20 @@ def locked() -> dict[str, str]:
     return by_name(line for line in lines if not line.startswith("#"))
 
 
+# In the environment for people at work, not in that of the rules.
+COMPANIONS = ("scanpy", "statsmodels")
+
+
 def test_conda_environment_has_the_same_dependencies():
+    dev = by_name(PROJECT["project"]["optional-dependencies"]["dev"])
     expected = by_name(PROJECT["project"]["dependencies"]) | {"python": PROJECT["project"]["requires-python"]}
-    assert conda("environment.yml") == expected
+    assert conda("environment.yml") == expected | {name: dev[name] for name in COMPANIONS}
 
 
 def test_rules_environment_is_that_without_snakemake():
     expected = conda("environment.yml")
-    del expected["snakemake"]
+    for name in ("snakemake", *COMPANIONS):
+        del expected[name]
     assert conda("workflow/envs/mlmgen.yaml") == expected
 
 

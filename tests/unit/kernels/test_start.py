@@ -1,0 +1,105 @@
+"""Starting values, and which genes are separated."""
+
+import numpy as np
+import pytest
+
+from mlmgen.kernels.start import (
+    LARGEST_PHI,
+    LARGEST_VARIANCE,
+    SMALLEST_PHI,
+    SMALLEST_VARIANCE,
+    separated,
+    starting_values,
+)
+from tests.reference import designs
+from tests.unit.kernels.cases import by_hand, load, simulated
+
+ONES = np.ones(6)
+ARM = np.array([0.0, 0, 0, 1, 1, 1])
+THREE = np.column_stack([ONES, [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]])
+AGE = np.array([31.0, 44, 52, 28, 60, 71])
+
+SEPARATED = {
+    "on and off, off in the second arm": ([3, 1, 5, 0, 0, 0], np.column_stack([ONES, ARM])),
+    "on and off, off in the reference arm": ([0, 0, 0, 2, 1, 1], np.column_stack([ONES, ARM])),
+    "all zero in the reference of three levels": ([0, 0, 1, 2, 3, 1], THREE),
+    "all zero in another of three levels": ([4, 1, 0, 0, 3, 1], THREE),
+    "all zero in two of three levels": ([4, 1, 0, 0, 0, 0], THREE),
+    "no counts at all": ([0, 0, 0, 0, 0, 0], np.column_stack([ONES, ARM])),
+    "age, one positive donor, the oldest": ([0, 0, 0, 0, 0, 7], np.column_stack([ONES, AGE])),
+    "age, one positive donor, the youngest": ([0, 0, 0, 7, 0, 0], np.column_stack([ONES, AGE])),
+    "cell means": ([3, 1, 5, 0, 0, 0], np.column_stack([1 - ARM, ARM])),
+    "one arm off at both levels of a batch": (
+        [3, 1, 5, 0, 0, 0],
+        np.column_stack([ONES, ARM, [0, 1, 0, 1, 0, 1]]),
+    ),
+}
+NOT_SEPARATED = {
+    "one count in each arm": ([1, 0, 0, 0, 0, 1], np.column_stack([ONES, ARM])),
+    "one count in each of three levels": ([1, 0, 0, 1, 0, 1], THREE),
+    # The rate can fall on both sides of this donor's age: no line does that.
+    "age, one positive donor in the middle": ([0, 7, 0, 0, 0, 0], np.column_stack([ONES, AGE])),
+    "age, two positive donors": ([0, 0, 1, 0, 0, 1], np.column_stack([ONES, AGE])),
+    "an intercept and one count": ([0, 0, 1, 0, 0, 0], ONES[:, None]),
+    "two factors": ([1, 2, 0, 0, 0, 1], np.column_stack([ONES, ARM, [0, 1, 0, 1, 0, 1]])),
+}
+
+
+@pytest.mark.parametrize("name", SEPARATED)
+def test_separated(name):
+    case = by_hand(*SEPARATED[name])
+    assert separated(case.st, case.gene, case.wk)
+
+
+@pytest.mark.parametrize("name", NOT_SEPARATED)
+def test_not_separated(name):
+    case = by_hand(*NOT_SEPARATED[name])
+    assert not separated(case.st, case.gene, case.wk)
+
+
+@pytest.mark.parametrize("name", [*SEPARATED, *NOT_SEPARATED])
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_separation_does_not_depend_on_units(name, scale):
+    y, X = (SEPARATED | NOT_SEPARATED)[name]
+    case = by_hand(y, X * np.r_[1.0, np.full(X.shape[1] - 1, scale)])
+    assert bool(separated(case.st, case.gene, case.wk)) == (name in SEPARATED)
+
+
+@pytest.mark.parametrize("covariate", [[2018.0, 2019, 2020, 2021, 2022, 2023], [2e5, 4e5, 1e5, 6e5, 9e5, 5e5]], ids=str)
+def test_large_numbers_do_not_separate_a_gene_with_counts_everywhere(covariate):
+    case = by_hand([3, 1, 5, 2, 4, 1], np.column_stack([ONES, covariate]))
+    assert not separated(case.st, case.gene, case.wk)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("samples", [True, False])
+def test_starting_values_are_within_their_limits(paired, samples):
+    for seed in range(5):
+        case, psi = simulated(paired, seed, log_mean=-3.0, log_mean_sd=2.0), np.empty(3)
+        packed = case.packed
+        starting_values(case.st, case.gene, packed.exposure, packed.exposure_2, case.wk, psi, samples)
+        assert psi[0] ** 2 * (1 + 1e-12) >= SMALLEST_VARIANCE
+        assert psi[0] ** 2 <= LARGEST_VARIANCE * (1 + 1e-12)
+        assert psi[1] == psi[0]
+        assert SMALLEST_PHI <= psi[2] <= LARGEST_PHI
+        assert np.isfinite(case.wk.beta).all()
+        assert not case.wk.v.any()
+        assert not case.wk.u.any()
+
+
+def test_starting_values_of_ample_data():
+    # 20 donors an arm, 4000 counts each, 100 cells: beta within the donors' noise, phi the moment estimate.
+    rng = np.random.default_rng(12)
+    donor = np.repeat(np.arange(40), 100)
+    arm = (donor >= 20).astype(float)
+    eta = 3.7 + 0.8 * arm + 0.3 * rng.standard_normal(40)[donor]
+    y = rng.poisson(np.exp(eta) * rng.gamma(1 / 0.5, 0.5, len(donor)))
+    label = np.array([f"D{i:02d}" for i in range(40)])[donor]
+    design, order = designs.build(
+        label, np.column_stack([np.ones(len(y)), arm]), ["a", "b"], {"donor": label}, np.ones(len(y))
+    )
+    case, psi = load(design, designs.counts(y[order, None], ["gene"])), np.empty(3)
+    starting_values(case.st, case.gene, case.packed.exposure, case.packed.exposure_2, case.wk, psi, False)
+    assert case.wk.beta == pytest.approx([3.7, 0.8], abs=0.25)
+    assert psi[2] == pytest.approx(0.5, rel=0.15)
+    assert psi[0] == pytest.approx(0.3, rel=0.3)
