@@ -5,13 +5,9 @@ import importlib
 import json
 import os
 import shlex
-import stat
 import sys
-import tempfile
 import traceback
 from collections.abc import Sequence
-from hashlib import sha256
-from pathlib import Path
 
 from mlmgen import __version__
 from mlmgen.errors import UserError
@@ -29,6 +25,7 @@ STAGES = {
     "tables": ("mlmgen.stages_tables", "tables"),
     "simulate": ("mlmgen.stages_tables", "simulate"),
 }
+METHODS = ("glmm", "pseudobulk")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -56,24 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def prepare_environment(threads: int) -> None:
-    """Set what numpy and numba read when they are first imported.
-
-    Snakemake sets thread variables but not numba's; compiled kernels are cached in a private folder
-    on a local disk, one for each state of their sources.
-    """
+    """Set what numpy and numba read when they are first imported; Snakemake does not set numba's."""
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
-    os.environ.setdefault("NUMBA_CACHE_DIR", _cache_folder())
-
-
-def _cache_folder() -> str:
-    """A folder that belongs to this user alone: numba unpickles what it finds there."""
-    sources = sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("kernels/*.py"))))
-    folder = Path(tempfile.gettempdir()) / f"mlmgen-{os.getuid()}-{__version__}-{sources.hexdigest()[:12]}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
-    return str(folder) if private else tempfile.mkdtemp(prefix="mlmgen-")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -114,6 +96,8 @@ def _file(command, option: str, description: str, several: bool = False) -> None
 def _prepare(commands) -> None:
     command = _stage(commands, "prepare", "Split the input into one gene-major file per cell type.", "files to write")
     _file(command, "--input", "the .h5ad with raw counts")
+    description = "the methods to come, for checks only"
+    command.add_argument("--methods", default=(), nargs="+", choices=METHODS, help=description)
 
 
 def _pseudobulk(commands) -> None:
@@ -154,7 +138,7 @@ def _tables(commands) -> None:
     _file(command, "--prepared", "prepared files", several=True)
     _file(command, "--contrasts", "contrasts.json")
     command.add_argument("--input", metavar="FILE", help="the .h5ad of the run, read for simulated truth only")
-    command.add_argument("--methods", required=True, nargs="+", choices=("glmm", "pseudobulk"), help="in order")
+    command.add_argument("--methods", required=True, nargs="+", choices=METHODS, help="in order")
     command.add_argument("--shards", required=True, type=_positive, metavar="N", help="shards per cell type")
     command.add_argument(
         "--results", required=True, metavar="FOLDER", help="has fits/, moderated/ and tests/; the tables go there"
@@ -168,7 +152,7 @@ def _simulate(commands) -> None:
 
 
 def _method(command) -> None:
-    command.add_argument("--method", required=True, choices=("glmm", "pseudobulk"), help="level of the data")
+    command.add_argument("--method", required=True, choices=METHODS, help="level of the data")
 
 
 def _shard(command) -> None:

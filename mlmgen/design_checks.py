@@ -1,4 +1,4 @@
-"""Problems of obs and formula that stop a run or a cell type, and what is only worth a warning."""
+"""Problems of obs and formula that stop a run or a cell type."""
 
 import itertools
 import re
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mlmgen.design_parts import Grouping, Parts, determines, read_parts, same_groups, useful_terms
+from mlmgen.design_parts import Grouping, Parts, determines, quoted, read_parts, same_groups, useful_terms
+from mlmgen.design_warnings import warnings_of
 from mlmgen.errors import UserError, listing, nearest
 from mlmgen.formula import Formula, categorical_variables, fixed_variables, term_variables
 from mlmgen.model_matrix import ModelMatrix, dependencies, model_matrix
@@ -16,10 +17,8 @@ from mlmgen.obs_columns import Variable, cross, factor, read, require
 FORMULA = "configuration key formula"
 # A column with a value for every second cell names cells, not donors.
 LARGEST_SHARE_OF_LEVELS = 0.5
-# A column of so few different whole numbers may be codes of groups; with two the test is the same.
-FEWEST_CODES, MOST_CODES = 3, 10
-# Type-I error at 0.05 of a within-donor effect tested with (1 | donor) alone.
-TYPE_I_WITHOUT_SAMPLE_TERM = 0.28
+MOST_TERMS = 2
+FEWEST_DONORS_PER_ARM = 2  # the schema's minimum
 
 
 def check(
@@ -31,6 +30,7 @@ def check(
     min_donors_per_arm: int = 2,
     also: Sequence[str] = (),
     where: str = "the input",
+    methods: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Check all cells of the data, before they are split by cell type.
 
@@ -42,6 +42,8 @@ def check(
         Donors that every level of a factor of the fixed effects must have.
     also : sequence of str
         Further obs columns that must exist and have no missing values, such as the cell type.
+    methods : sequence of str
+        ``glmm`` among them needs a random intercept whose groups lie within donors.
 
     Returns
     -------
@@ -61,11 +63,14 @@ def check(
     _check_reference(parts, reference or {})
     _check_variables(parts, where)
     _check_terms(parts, where)
+    _check_nesting(parts, where)
     matrix = model_matrix(formula, parts.fixed, parts.n)
     refuse_dependent_columns(matrix, parts, where)
+    if "glmm" in methods:
+        _check_replicate(parts, where)
     _check_arms(parts, min_donors_per_arm, where)
     _refuse_saturated(matrix, parts, where)
-    return (*_mostly_constant(parts), *_missing_terms(parts), *_mixed_samples(parts), *_coded_numbers(parts))
+    return warnings_of(parts)
 
 
 def review(
@@ -131,7 +136,10 @@ def refuse_dependent_columns(matrix: ModelMatrix, parts: Parts, where: str) -> N
     word = "column" if len(names) == 1 else "columns"
     what = f"the design is rank-deficient, {word} {listing(names)} cannot be told apart from the others"
     used = dict.fromkeys(v for j, involved in found for k in (j, *involved) for v in matrix.variables[k])
-    do = f"Take one of {listing(used)} (or their interaction) out of the formula; a batch can be a random intercept."
+    do = f"Take one of {listing(used)} (or their interaction) out of the formula"
+    together = any("always change together" in reason for reason in why)
+    advice = "these data cannot tell their effects apart" if together else "a batch can be a random intercept"
+    do = f"{do}; {advice}."
     raise UserError(f"{what}: {'; '.join(why)}", f"{FORMULA}, obs of {where}", do)
 
 
@@ -139,11 +147,11 @@ def _check_donor(parts: Parts, where: str) -> None:
     name, levels = parts.donor.name, parts.donor.levels
     place, do = f"{where}, obs['{name}']", "Set donor to the obs column of the person, animal or other replicate."
     if len(levels) < 2:
-        raise UserError(f"donor column {name!r} is constant: all {parts.n} cells belong to {levels[0]}", place, do)
+        raise UserError(f"donor column {name!r} is constant: all {parts.n:,} cells belong to {levels[0]}", place, do)
     if len(levels) == parts.n:
-        raise UserError(f"donor column {name!r} is unique per cell: {parts.n} values in {parts.n} cells", place, do)
+        raise UserError(f"donor column {name!r} is unique per cell: {parts.n:,} values in {parts.n:,} cells", place, do)
     if len(levels) > LARGEST_SHARE_OF_LEVELS * parts.n:
-        what = f"donor column {name!r} is nearly unique per cell: {len(levels)} values in {parts.n} cells"
+        what = f"donor column {name!r} is nearly unique per cell: {len(levels):,} values in {parts.n:,} cells"
         raise UserError(what, place, do)
 
 
@@ -168,7 +176,7 @@ def _check_variables(parts: Parts, where: str) -> None:
         if variable.codes.max() == 0:
             value = variable.levels[0] if variable.is_factor else f"{variable.values[0]:g}"
             do = f"Take {name} out of the formula, or choose cells in which it varies."
-            what = f"{name!r} is constant: it is {value} in all {parts.n} cells"
+            what = f"{name!r} is constant: it is {value} in all {parts.n:,} cells"
             raise UserError(what, f"{where}, obs['{name}']", do)
 
 
@@ -179,11 +187,43 @@ def _check_terms(parts: Parts, where: str) -> None:
             do = f"Keep {term.name} in the fixed effects or as {written}, not both."
             raise UserError(f"{term.name!r} is both a fixed effect and a random intercept", FORMULA, do)
         if len(term.levels) == parts.n:
-            what = f"the random intercept {written} has a group for each of the {parts.n} cells"
+            what = f"the random intercept {written} has a group for each of the {parts.n:,} cells"
             raise UserError(what, f"{FORMULA}, obs of {where}", "Use columns that group cells, such as the donor.")
     for term, why in useful_terms(parts)[1]:
         do = f"Take (1 | {term.name}) out of the formula."
         raise UserError(f"the random intercept (1 | {term.name}) cannot be estimated: {why}", f"{FORMULA}, {where}", do)
+
+
+def _check_nesting(parts: Parts, where: str) -> None:
+    """Refuse what the engine cannot fit yet: crossed random intercepts and more than two."""
+    names = listing(f"(1 | {term.name})" for term in parts.terms)
+    if len(parts.terms) > MOST_TERMS:
+        do = f"Use one, or two of which one is nested in the other: at most {MOST_TERMS} are supported so far."
+        raise UserError(f"the formula has {len(parts.terms)} random intercepts: {names}", f"{FORMULA}, {where}", do)
+    if len(parts.terms) == MOST_TERMS:
+        first, second = (term.codes for term in parts.terms)
+        if not (determines(first, second) or determines(second, first)):
+            do = (
+                f"Use one of them, or two nested ones such as (1 | {quoted(parts.donor.name)}) and its samples: "
+                "crossed random intercepts are not supported so far."
+            )
+            raise UserError(f"the random intercepts {names} are crossed", f"{FORMULA}, obs of {where}", do)
+
+
+def _check_replicate(parts: Parts, where: str) -> None:
+    """Refuse a cell-level model without donors: its replicates would be the cells."""
+    if any(determines(term.codes, parts.donor.codes) for term in parts.terms):
+        return
+    donor = quoted(parts.donor.name)
+    terms = listing(f"(1 | {term.name})" for term in parts.terms)
+    seen = f"the formula's random intercepts, {terms}, do not separate" if terms else "no random intercept separates"
+    what = (
+        f"{seen} the {len(parts.donor.levels):,} donors of {parts.donor.name!r}: "
+        f"the glmm would take the {parts.n:,} cells for the replicates and call far too much significant"
+    )
+    change = f"Write (1 | {donor}) for {donor}" if parts.donor.name in parts.fixed else f"Add (1 | {donor})"
+    do = f"{change} in the formula, or leave glmm out of methods."
+    raise UserError(what, f"{FORMULA}, obs of {where}", do)
 
 
 def _arms(parts: Parts) -> list[tuple[str, str, int]]:
@@ -206,11 +246,12 @@ def _check_arms(parts: Parts, least: int, where: str) -> None:
     what = f"fewer than {least} donors in {len(levels)} of the {len(parts.fixed[name].levels)} levels of {name!r}"
     numeric = all(isinstance(c, str) and re.fullmatch(r"-?[0-9.]+", c) for c in parts.fixed[name].categories)
     hint = f"{name} is stored as text or categories: store it as numbers if it is a quantity. " if numeric else ""
-    do = (
-        f"{hint}Merge levels, leave these cells out, use a random intercept (1 | {_quoted(name)}) for a batch, "
-        "or lower filters.min_donors_per_arm."
-    )
-    raise UserError(f"{what}: {listing(levels)}", f"{where}, obs['{name}']", do)
+    # two levels are the comparison itself, never a batch to be averaged over
+    batch = f"use a random intercept (1 | {quoted(name)}) for a batch" if len(parts.fixed[name].levels) > 2 else ""
+    lower = "lower filters.min_donors_per_arm" if least > FEWEST_DONORS_PER_ARM else ""
+    choices = [text for text in ("merge levels", "leave these cells out", "add donors", batch, lower) if text]
+    do = f"{', '.join(choices[:-1])} or {choices[-1]}."
+    raise UserError(f"{what}: {listing(levels)}", f"{where}, obs['{name}']", hint + do[:1].upper() + do[1:])
 
 
 def _too_few_donors(parts: Parts, least: int) -> str:
@@ -297,80 +338,3 @@ def _refuse_saturated(matrix: ModelMatrix, parts: Parts, where: str) -> None:
 
 def _constant_within(groups: np.ndarray, values: np.ndarray) -> bool:
     return determines(groups, np.unique(values, return_inverse=True)[1].astype(np.int64))
-
-
-def _mostly_constant(parts: Parts) -> list[str]:
-    """Warn of variables that are constant in most donors but not in all, naming the exceptions."""
-    warnings = []
-    for name in parts.within:
-        variable = parts.fixed[name]
-        first = cross(parts.donor.codes, variable.codes)[1]
-        exceptions = np.flatnonzero(np.bincount(parts.donor.codes[first]) > 1)
-        donors = int((np.bincount(parts.donor.codes) > 1).sum())  # those with one cell say nothing
-        if 2 * exceptions.size >= donors:
-            continue
-        shown = listing(f"{parts.donor.levels[d]} ({_values_of(parts, variable, d)})" for d in exceptions)
-        warnings.append(
-            f"{name} is constant in {donors - exceptions.size} of {donors} donors, but not in {shown}; "
-            f"if that is a labelling error, correct it: as it stands, {name} counts as varying within donors"
-        )
-    return warnings
-
-
-def _values_of(parts: Parts, variable: Variable, donor: int) -> str:
-    """Write the values that a donor has, with their numbers of cells."""
-    codes = variable.codes[parts.donor.codes == donor]
-    if not variable.is_factor:
-        return f"{np.unique(codes).size} values"
-    counts = np.bincount(codes, minlength=len(variable.levels))
-    return listing((f"{variable.levels[i]}: {counts[i]} cells" for i in np.flatnonzero(counts)), 4)
-
-
-def _missing_terms(parts: Parts) -> list[str]:
-    """Warn where the replicate of a comparison has no random intercept."""
-    warnings = []
-    donor = _quoted(parts.donor.name)
-    for name in parts.within:
-        variable = parts.fixed[name]
-        if variable.is_factor and not any(_separates(term, variable, parts) for term in parts.terms):
-            warnings.append(
-                f"{name} varies within donors, but the formula has no random intercept for its replicate: "
-                f"cell-level p-values of {name} will be too small (false positives up to "
-                f"{TYPE_I_WITHOUT_SAMPLE_TERM} at 0.05); add (1 | {donor}:{_quoted(name)})"
-            )
-    has_donor = any(same_groups(term.codes, parts.donor.codes) for term in parts.terms)
-    if not has_donor and parts.donor.name not in parts.fixed:
-        warnings.append(
-            f"the formula has no random intercept for {donor}: cell-level p-values would treat the cells of a donor "
-            f"as independent replicates; add (1 | {donor})"
-        )
-    return warnings
-
-
-def _separates(term: Grouping, variable: Variable, parts: Parts) -> bool:
-    return determines(term.codes, variable.codes) and determines(term.codes, parts.donor.codes)
-
-
-def _mixed_samples(parts: Parts) -> list[str]:
-    return [
-        f"{name} varies within the samples of {parts.sample.name!r}: pseudobulk sees only its mean in each sample; "
-        "sample: null makes samples of donor x the factors that vary within donors"
-        for name in parts.within
-        if parts.fixed[name].is_factor and not determines(parts.sample.codes, parts.fixed[name].codes)
-    ]
-
-
-def _coded_numbers(parts: Parts) -> list[str]:
-    """Warn of whole numbers that look like codes of groups."""
-    return [
-        f"{name} is stored as numbers and enters as a slope over its {variable.codes.max() + 1} values; "
-        f"write C({_quoted(name)}) in the formula if they are codes of groups"
-        for name, variable in parts.fixed.items()
-        if not variable.is_factor
-        and FEWEST_CODES <= variable.codes.max() + 1 <= MOST_CODES
-        and (variable.values % 1 == 0).all()
-    ]
-
-
-def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"\w[\w.]*", name) else f"`{name}`"

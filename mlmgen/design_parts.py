@@ -1,5 +1,6 @@
 """The parts of a design before the model matrix: the donor, the samples, the variables, the random groups."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -112,6 +113,11 @@ def useful_terms(parts: Parts) -> tuple[tuple[Grouping, ...], tuple[tuple[Groupi
             kept.append(term)
     names = {term.name for term in kept}
     return tuple(term for term in parts.terms if term.name in names), tuple(left_out)
+
+
+def quoted(name: str) -> str:
+    """Write a column as a formula needs it: in backticks where it is not a plain name."""
+    return name if re.fullmatch(r"\w[\w.]*", name) else f"`{name}`"
 
 
 def _crossed(name: str, factors: list[Variable]) -> Grouping:

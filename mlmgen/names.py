@@ -15,8 +15,9 @@ def text(value: object) -> str:
     """Write a value of an obs column as text: whole numbers without a decimal point."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    fractional = isinstance(value, float) and not value.is_integer()  # numpy's float64 is a float
-    return str(int(value)) if isinstance(value, float) and not fractional else str(value)
+    # numpy's float64 is a float, its float32 is not but has the method as well; ints and bools stay as they are
+    whole = getattr(value, "is_integer", None) if not isinstance(value, int) else None
+    return str(int(value)) if whole is not None and whole() else str(value)
 
 
 def slug(name: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mlmgen.errors import UserError, listing, nearest
+from mlmgen.names import text
 
 SHOWN_ROWS = 3
 # Codes are counted rather than sorted where their table is at most so many times as long as the column.
@@ -46,10 +47,10 @@ class Variable:
         return len(self.levels) > 0
 
 
-def natural_key(text: str) -> tuple:
+def natural_key(name: str) -> tuple:
     """Return the key that sorts ``D2`` before ``D10``."""
-    pieces = re.split(r"([0-9]+)", text)
-    return [int(p) if i % 2 else p.casefold() for i, p in enumerate(pieces)], text
+    pieces = re.split(r"([0-9]+)", name)
+    return [int(p) if i % 2 else p.casefold() for i, p in enumerate(pieces)], name
 
 
 def require(obs: pd.DataFrame, names: Sequence[str], where: str, formula: str = "") -> None:
@@ -97,20 +98,20 @@ def factor(obs: pd.DataFrame, name: str, where: str, reference: object = None) -
         codes, raw = pd.factorize(column, use_na_sentinel=True)
         codes, raw = codes.astype(np.int64), list(raw)
     codes, raw = _used(codes, raw)
-    texts = [_text(value) for value in raw]
-    empty = np.array([text.strip() == "" for text in texts] + [True])
+    texts = [text(value) for value in raw]
+    empty = np.array([level.strip() == "" for level in texts] + [True])
     _refuse_missing(obs, name, empty[codes], where)
     distinct = dict(zip(texts, raw, strict=True))
-    categories = {text: text for text in distinct}
+    categories = {level: level for level in distinct}
     order = sorted(distinct, key=natural_key)
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         order = sorted(distinct, key=distinct.get)
-        categories = {text: int(value) if float(value).is_integer() else value for text, value in distinct.items()}
-    wanted = None if reference is None else _text(reference)
+        categories = {level: int(value) if float(value).is_integer() else value for level, value in distinct.items()}
+    wanted = None if reference is None else text(reference)
     if wanted in distinct:
-        order = [wanted, *(text for text in order if text != wanted)]
-    position = {text: i for i, text in enumerate(order)}
-    new = np.array([position[text] for text in texts], dtype=np.int64)[codes]
+        order = [wanted, *(level for level in order if level != wanted)]
+    position = {level: i for i, level in enumerate(order)}
+    new = np.array([position[level] for level in texts], dtype=np.int64)[codes]
     absent = wanted if wanted is not None and wanted not in distinct else ""
     return Variable(name, tuple(order), tuple(categories[t] for t in order), new, np.empty(0), absent)
 
@@ -215,7 +216,7 @@ def crossed_names(parts: Sequence[tuple[Sequence[str], np.ndarray]]) -> tuple[st
     columns = [[levels[code] for code in codes] for levels, codes in parts]
     names = [":".join(row) for row in zip(*columns, strict=True)]
     if len(set(names)) < len(names):
-        escaped = [[text.replace("\\", "\\\\").replace(":", "\\:") for text in column] for column in columns]
+        escaped = [[name.replace("\\", "\\\\").replace(":", "\\:") for name in column] for column in columns]
         names = [":".join(row) for row in zip(*escaped, strict=True)]
     return tuple(names)
 
@@ -229,17 +230,10 @@ def _used(codes: np.ndarray, raw: list) -> tuple[np.ndarray, list]:
     return renumber[codes], [raw[i] for i in keep]
 
 
-def _text(value: object) -> str:
-    """Write a level: whole numbers without a decimal point."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
 def _refuse_missing(obs: pd.DataFrame, name: str, missing: np.ndarray, where: str) -> None:
     if not missing.any():
         return
     rows = listing(obs.index[np.flatnonzero(missing)[:SHOWN_ROWS]])
-    cells = f"{int(missing.sum())} of {missing.size} cells, first in {rows}"
+    cells = f"{int(missing.sum()):,} of {missing.size:,} cells, first in {rows}"
     what = f"obs column {name!r} is missing (NaN or empty) in {cells}"
     raise UserError(what, f"{where}, obs['{name}']", "Fill in the values or leave these cells out of the file.")

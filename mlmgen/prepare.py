@@ -70,7 +70,9 @@ class Plan:
     where: str
 
 
-def plan(obs: pd.DataFrame, formula: Formula, settings: dict, where: str) -> tuple[Plan, tuple[str, ...]]:
+def plan(
+    obs: pd.DataFrame, formula: Formula, settings: dict, where: str, methods: Sequence[str] = ()
+) -> tuple[Plan, tuple[str, ...]]:
     """Check all selected cells together and decide what their cell types have in common.
 
     Parameters
@@ -82,6 +84,8 @@ def plan(obs: pd.DataFrame, formula: Formula, settings: dict, where: str) -> tup
         ``donor``, ``sample``, ``reference``, ``filters``.
     where : str
         The file, for messages.
+    methods : sequence of str
+        As for `mlmgen.design.check`.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def plan(obs: pd.DataFrame, formula: Formula, settings: dict, where: str) -> tup
     """
     donor, sample, filters = settings["donor"], settings["sample"], settings["filters"]
     least = filters["min_donors_per_arm"]
-    warnings = designs.check(obs, formula, donor, sample, settings["reference"], least, where=where)
+    warnings = designs.check(obs, formula, donor, sample, settings["reference"], least, where=where, methods=methods)
     reference = designs.references(obs, formula, settings["reference"])
     return Plan(formula, donor, sample, reference, filters, where), warnings
 
@@ -123,7 +127,8 @@ def check_unique(names: np.ndarray, kind: str, where: str, remedy: str) -> None:
     repeated = pd.Index(names).duplicated()
     if repeated.any():
         seen = list(dict.fromkeys(names[repeated]))
-        raise UserError(f"{len(seen):,} {kind} names occur more than once: {listing(seen, 5)}", where, remedy)
+        names = f"{kind} name occurs" if len(seen) == 1 else f"{kind} names occur"
+        raise UserError(f"{len(seen):,} {names} more than once: {listing(seen, 5)}", where, remedy)
 
 
 def labels(column: pd.Series) -> np.ndarray:

@@ -92,17 +92,19 @@ class Progress:
 
     def __init__(self, total: int, label: str, clock=time.monotonic):
         self.total, self.label, self.clock = total, label, clock
-        self.done = 0
-        self.started = self.written = clock()
+        self.done = self.done_first = 0
+        self.started = self.written = self.first = clock()
 
     def __call__(self, just_done: int) -> None:
         """Report that so many more genes are finished."""
         self.done += just_done
         now = self.clock()
-        if now - self.written < SECONDS_BETWEEN_LINES or not 0 < self.done < self.total:
+        if self.done_first == 0:  # kernels may have been compiled until now, which says nothing about the rate
+            self.done_first, self.first, self.written = self.done, now, now
+        if now - self.written < SECONDS_BETWEEN_LINES or not self.done_first < self.done < self.total:
             return
         self.written = now
-        rate = self.done / (now - self.started)
+        rate = (self.done - self.done_first) / (now - self.first)
         left = duration((self.total - self.done) / rate)
         say(f"{self.label}: {self.done:,} of {self.total:,} genes, {rate:,.1f} a second, about {left} left")
 

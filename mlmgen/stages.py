@@ -12,7 +12,7 @@ from mlmgen.progress import say
 REASONS_SHOWN = 3  # cell types named in a message
 
 
-def prepare(input: str, output: Sequence[str], settings: dict, threads: int = 1) -> None:
+def prepare(input: str, output: Sequence[str], settings: dict, threads: int = 1, methods: Sequence[str] = ()) -> None:
     """Split the input into one gene-major file per cell type.
 
     All checks come before the first file is written.
@@ -27,6 +27,8 @@ def prepare(input: str, output: Sequence[str], settings: dict, threads: int = 1)
         What ``mlmgen.config.stage(config, "prepare")`` holds; ``donor`` and ``formula`` are enough.
     threads : int
         Not used.
+    methods : sequence of str
+        The methods to come, for checks only: what is written does not depend on them.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def prepare(input: str, output: Sequence[str], settings: dict, threads: int = 1)
     if len(output) != len(selected):
         what = f"{len(output)} outputs for {len(selected)} cell types"
         raise UserError(what, "--output", f"Give one for each of {listing(selected, 30)}")
-    obs, of_cell, plan, warnings = _checked_obs(input, settings, formula, selected)
+    obs, of_cell, plan, warnings = _checked_obs(input, settings, formula, selected, methods)
     X, genes, symbols = _checked_counts(input, settings)
     total = matrices.totals(X)
     empty = total == 0
@@ -68,7 +70,7 @@ def _complete(settings: dict, input: str) -> dict:
     return json.loads(config.stage(config.load(given | {"input": input}), "prepare"))
 
 
-def _checked_obs(input: str, settings: dict, formula, selected: list[str]):
+def _checked_obs(input: str, settings: dict, formula, selected: list[str], methods: Sequence[str]):
     """Read and check obs: the table of all cells, the cell type of each (-1 for none), the plan, warnings."""
     from mlmgen import prepare as steps
 
@@ -76,7 +78,7 @@ def _checked_obs(input: str, settings: dict, formula, selected: list[str]):
     remedy = "Call adata.obs_names_make_unique() and write the file again"
     steps.check_unique(np.asarray(obs.index), "cell", f"{input}, obs names", remedy)
     of_cell = steps.codes(obs, settings["cell_type"], selected, settings["cell_types"] == "all", input)
-    plan, warnings = steps.plan(obs[of_cell >= 0], formula, settings, input)
+    plan, warnings = steps.plan(obs[of_cell >= 0], formula, settings, input, methods)
     return obs, of_cell, plan, list(warnings)
 
 

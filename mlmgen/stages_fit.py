@@ -1,15 +1,19 @@
 """The stages fit, moderate and test: files in, files out. Nothing here imports pandas or anndata."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import numpy as np
 
 from mlmgen import filters, io
+from mlmgen.errors import UserError
 from mlmgen.progress import Progress, say
 from mlmgen.status import Status, label
-from mlmgen.types import Contrast, Effects, GeneFits, Moderated
+from mlmgen.types import Contrast, Design, Effects, GeneFits, Moderated
 
 LEVEL = {"glmm": "cells", "pseudobulk": "samples"}
+FIT_KERNEL, TEST_KERNEL = "engine.fit_genes", "mixture.test_genes"  # as numba names its cached files
 
 
 def bounds(shard: tuple[int, int], n_genes: int) -> tuple[int, int]:
@@ -56,8 +60,11 @@ def _fit(counts, method, genes, settings, threads, name, meta, statistics) -> Ge
     start, stop = genes
     keep = filters.keep(statistics, meta["n_cells"], settings["filters"])[start:stop]
     say(f"{name}: {keep.sum():,} of {stop - start:,} genes pass the filters")
-    progress = Progress(stop - start, name)
     design, data = io.read_design(counts), io.read_counts(counts, start, stop)
+    if method == "glmm":
+        refuse_cells_as_replicates(design, counts)
+    announce_compilation(FIT_KERNEL, name)
+    progress = Progress(stop - start, name)
     fits = fit_shard(data, design, keep, settings["family"], LEVEL[method], threads, progress)
     progress.finish(_outcomes(fits.status))
     return fits
@@ -130,12 +137,43 @@ def test(
 def _test(counts, genes, fits, moderated, contrasts, meta, threads, name) -> Effects:
     from mlmgen import inference
 
-    progress = Progress(len(fits.genes), name)
     design, data = io.read_design(counts), io.read_counts(counts, *genes)
+    announce_compilation(TEST_KERNEL, name)
+    progress = Progress(len(fits.genes), name)
     family, level = meta["settings"]["family"], LEVEL[meta["method"]]
     effects = inference.test(data, design, fits, moderated, contrasts, family, level, threads, progress)
     progress.finish(f"{len(contrasts)} contrast{'s' * (len(contrasts) != 1)}")
     return effects
+
+
+def refuse_cells_as_replicates(design: Design, where: str) -> None:
+    """Raise a UserError unless the groups of some random intercept lie within donors.
+
+    `mlmgen.design.check` refuses such a design before any job, unless it was prepared for pseudobulk alone.
+    """
+    for term in design.terms:
+        pairs = np.unique(np.stack([term.codes, design.donor.codes]), axis=1)
+        if np.unique(pairs[0]).size == pairs.shape[1]:
+            return
+    what = f"no random intercept separates the {len(design.donor.levels):,} donors: the cells would be the replicates"
+    do = f"Add (1 | {design.donor.name}) to the formula, or leave glmm out of methods."
+    raise UserError(what, f"configuration key formula, {where}", do)
+
+
+def announce_compilation(kernel: str, name: str) -> None:
+    """Say that a job will seem to hang where no compiled code of a kernel is cached yet.
+
+    Parameters
+    ----------
+    kernel : str
+        Module and function, `FIT_KERNEL` or `TEST_KERNEL`.
+    name : str
+        Of the job.
+    """
+    from mlmgen.kernels import policy  # noqa: F401  (it decides where the cache is)
+
+    if not any(Path(os.environ["NUMBA_CACHE_DIR"]).glob(f"*/{kernel}-*.nbi")):
+        say(f"{name}: compiling kernels, once per machine and version: about a minute")
 
 
 def read_contrasts(path: str, cell_type: str) -> tuple[Contrast, ...]:

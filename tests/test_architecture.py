@@ -26,6 +26,7 @@ LAYERS = (
     ("contrasts",),
     ("design",),
     ("design_checks",),
+    ("design_warnings",),
     ("design_parts",),
     ("model_matrix",),
     ("obs_columns",),

@@ -1,9 +1,10 @@
-"""Records: frozen dataclasses of arrays and names, as uncompressed npz with the same bytes for the same content."""
+"""Records: frozen dataclasses of arrays and names, as npz with the same bytes for the same content."""
 
 import dataclasses
 import json
 import os
 import zipfile
+import zlib
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,9 @@ from mlmgen.io.files import atomic
 Record = TypeVar("Record")
 HEADER = "record"  # the array that holds everything that is not an array, as JSON
 LAYOUT_VERSION = 1
+LEVEL = zlib.Z_BEST_SPEED  # most that can be saved is NaN, of genes that were not fitted
+# What numpy, zipfile and json raise for a file that is cut, changed or something else.
+DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, OSError, AttributeError, TypeError)
 
 
 def write_record(path: str | os.PathLike, record, meta: dict) -> None:
@@ -36,8 +40,12 @@ def write_record(path: str | os.PathLike, record, meta: dict) -> None:
         "fields": {name: value for name, value in fields.items() if name not in arrays},
     }
     text = json.dumps(header, sort_keys=True, ensure_ascii=False)
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **{HEADER: np.frombuffer(text.encode(), dtype=np.uint8)}, **arrays)
+    arrays = {HEADER: np.frombuffer(text.encode(), dtype=np.uint8)} | arrays
+    # np.savez_compressed leaves no choice of the level; like it, opening by name stores no time
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
 
 
 def read_record(path: str | os.PathLike, cls: type[Record]) -> tuple[Record, dict]:
@@ -66,7 +74,16 @@ def read_record(path: str | os.PathLike, cls: type[Record]) -> tuple[Record, dic
             arrays = {name: stored[name] for name in stored.files if name != HEADER}
     except FileNotFoundError:
         raise UserError("there is no such file", str(path), "Run the stage that writes it first") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, AttributeError, TypeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        ValueError,
+        EOFError,
+        OSError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise UserError(f"the file is damaged or not mlmgen's: {error}", str(path), "Delete it and run again") from None
     if header["class"] != cls.__name__ or header["layout"] != LAYOUT_VERSION:
         seen = f"{header['class']} in layout {header['layout']}"

@@ -141,6 +141,8 @@ def test_fewer_than_two_donors_in_an_arm():
     error = problem(obs)
     assert error.what == "fewer than 2 donors in 1 of the 2 levels of 'condition': stim (1)"
     assert error.where == "a.h5ad, obs['condition']"
+    assert error.do == "Merge levels, leave these cells out or add donors."  # fewer than 2 cannot be allowed
+    assert "or lower filters.min_donors_per_arm" in problem(obs, min_donors_per_arm=5).do
     assert design.check(obs, parse(SIMPLE), "donor", min_donors_per_arm=1) == ()
 
 
@@ -157,6 +159,39 @@ def test_condition_confounded_with_batch():
         "occurs with only one of condition (b1 with ctrl, b2 with ctrl, b10 with stim, b11 with stim)"
     )
     assert "Take one of batch, condition" in error.do
+    assert "a batch can be a random intercept" in error.do
+    two = problem(study(batch=np.repeat(["b1", "b2"], 20)), "~ condition + batch + (1 | donor)")
+    assert two.do.endswith("these data cannot tell their effects apart.")
+
+
+def test_crossed_random_intercepts():
+    obs = study(lane=["l1", "l2", "l3", "l4", "l5"] * 8)
+    error = problem(obs, "~ condition + (1 | donor) + (1 | lane)")
+    assert error.what == "the random intercepts (1 | donor), (1 | lane) are crossed"
+    assert "(1 | donor)" in error.do
+
+
+def test_three_random_intercepts():
+    obs = study(lane=["l1", "l2", "l2", "l1", "l1"] * 8, site=np.tile(np.repeat(["s1", "s2"], 5), 4))
+    error = problem(obs, "~ condition + (1 | site) + (1 | donor) + (1 | donor:lane)")
+    assert error.what == "the formula has 3 random intercepts: (1 | site), (1 | donor), (1 | donor:lane)"
+
+
+@pytest.mark.parametrize("formula", ["~ condition", "~ condition + (1 | site)"])
+def test_cells_cannot_be_the_replicates_of_the_glmm(formula):
+    obs = study(site=np.tile(np.repeat(["s1", "s2"], 5), 4))
+    error = problem(obs, formula, methods=["pseudobulk", "glmm"])
+    assert "8 donors of 'donor': the glmm would take the 40 cells for the replicates" in error.what
+    assert error.do == "Add (1 | donor) in the formula, or leave glmm out of methods."
+    fixed = problem(paired(), "~ condition + donor", methods=["glmm"])
+    assert fixed.do.startswith("Write (1 | donor) for donor in the formula")
+    assert design.check(obs, parse(formula), "donor", methods=["pseudobulk"]) == ()
+
+
+def test_groups_within_donors_can_be_the_replicates():
+    obs = study(well=np.repeat([f"w{i}" for i in range(16)], [3, 2] * 8))
+    (warning,) = design.check(obs, parse("~ condition + (1 | well)"), "donor", methods=["glmm"])
+    assert "the groups of well of one donor count as independent replicates; add (1 | donor)" in warning
 
 
 def test_two_names_for_one_variable():
@@ -281,11 +316,6 @@ def test_warns_of_a_paired_design_without_its_replicate():
     (warning,) = design.check(obs, parse("~ `the arm` + (1 | donor)"), "donor")
     assert "add (1 | donor:`the arm`)" in warning
     assert design.check(obs, parse("~ `the arm` + (1 | donor) + (1 | lane)"), "donor") == ()
-
-
-def test_warns_of_cells_as_replicates():
-    (warning,) = design.check(study(), parse("~ condition"), "donor")
-    assert "add (1 | donor)" in warning
 
 
 def test_warns_of_mixed_samples():

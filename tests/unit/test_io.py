@@ -4,7 +4,9 @@ import gzip
 import json
 import os
 import stat
+import zipfile
 from dataclasses import dataclass, replace
+from io import BytesIO
 
 import anndata
 import h5py
@@ -442,10 +444,19 @@ def test_damaged_records_are_refused(tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(UserError, match="damaged or not mlmgen's"):
             io.read_record(path, Small)
-    middle = whole.index(small().beta.tobytes())
-    path.write_bytes(whole[:middle] + b"\x07" + whole[middle + 1 :])
-    with pytest.raises(UserError, match="damaged or not mlmgen's"):
-        io.read_record(path, Small)
+    with zipfile.ZipFile(BytesIO(whole)) as file:
+        entry = file.getinfo("beta.npy")
+    name, extra = np.frombuffer(whole[entry.header_offset + 26 :][:4], dtype="<u2")  # lengths of two fields
+    start = entry.header_offset + 30 + int(name) + int(extra)
+    for place in (start, start + entry.compress_size // 2):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with pytest.raises(UserError, match="damaged or not mlmgen's"):
+            io.read_record(path, Small)
+
+
+def test_records_of_genes_that_were_not_fitted_take_little_space(tmp_path):
+    io.write_record(tmp_path / "a.npz", replace(small(), beta=np.full((1000, 100), np.nan)), {})
+    assert (tmp_path / "a.npz").stat().st_size < 0.02 * 1000 * 100 * 8
 
 
 def test_foreign_records_are_refused(tmp_path):

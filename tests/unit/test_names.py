@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +61,8 @@ def test_an_absent_cell_type_is_named_with_the_nearest():
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(1, "1"), (1.0, "1"), (0.5, "0.5"), (True, "True"), ("01", "01"), (b"x", "x"), (float("inf"), "inf")],
+    [(1, "1"), (1.0, "1"), (0.5, "0.5"), (True, "True"), ("01", "01"), (b"x", "x"), (float("inf"), "inf")]
+    + [(np.float32(2), "2"), (np.float32(0.5), "0.5"), (np.int64(3), "3"), (np.bool_(True), "True")],
 )
 def test_values_as_text(value, expected):
     assert names.text(value) == expected

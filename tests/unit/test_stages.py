@@ -61,7 +61,8 @@ class Run:
         return [str(self.folder / level / f"{slug}.h5ad") for slug in chosen]
 
     def prepare(self) -> list[str]:
-        stages.prepare(str(self.input), self.paths("prepared"), self.settings("prepare"))
+        paths, settings = self.paths("prepared"), self.settings("prepare")
+        stages.prepare(str(self.input), paths, settings, methods=self.config["methods"])
         return self.paths("prepared")
 
     def pseudobulk(self) -> list[str]:
@@ -282,12 +283,12 @@ BAD = {
     "duplicate cells": (
         lambda: changed(lambda d: setattr(d, "obs_names", ["x"] * d.n_obs)),
         {},
-        "1 cell names .* once: x",
+        "1 cell name occurs .* once: x",
     ),
     "duplicate genes": (
         lambda: changed(lambda d: setattr(d, "var_names", ["x"] * d.n_vars)),
         {},
-        "1 gene names .* once: x",
+        "1 gene name occurs .* once: x",
     ),
     "constant donor": (lambda: with_obs(donor="D1"), {}, "donor column 'donor' is constant"),
     "missing value": (
@@ -303,6 +304,12 @@ BAD = {
     "reference": (study, {"reference": {"arm": "control"}}, "reference level 'control' does not occur"),
     "reference column": (study, {"reference": {"sex": "f"}}, "reference level for 'sex'"),
     "formula": (study, {"formula": "~ arm +* age"}, "the formula cannot be read"),
+    "crossed": (
+        lambda: with_obs(lane=["a", "b", "c"] * 80),
+        {"formula": "~ arm + (1 | donor) + (1 | lane)"},
+        "are crossed",
+    ),
+    "cells as replicates": (study, {"formula": "~ arm"}, "would take the 240 cells for the replicates"),
 }
 
 

@@ -1,14 +1,17 @@
 """Shards and skipped cell types."""
 
+import importlib
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlmgen import io, stages_fit
+from mlmgen.errors import UserError
 from mlmgen.status import Status
-from mlmgen.types import Effects, GeneFits, Moderated
+from mlmgen.types import Design, Effects, GeneFits, Moderated, RandomTerm
 
 
 @given(st.integers(0, 5000), st.integers(1, 64))
@@ -43,3 +46,51 @@ def test_a_skipped_cell_type_passes_through_every_stage(tmp_path, monkeypatch):
 def test_outcomes_are_counted_in_words():
     status = np.array([Status.FILTERED, Status.CONVERGED, Status.CONVERGED])
     assert stages_fit._outcomes(status) == "2 converged, 1 filtered"
+
+
+def design(*terms: RandomTerm) -> Design:
+    """Four donors of two patterns each."""
+    donor = RandomTerm("donor", ("a", "b", "c", "d"), np.repeat(np.arange(4, dtype=np.int32), 2))
+    P = donor.codes.size
+    return Design(
+        formula="~ 1",
+        coefficients=("(Intercept)",),
+        X=np.ones((P, 1)),
+        pattern=np.arange(P, dtype=np.int32),
+        log_size=np.zeros(P),
+        terms=terms,
+        donor=donor,
+        sample=donor,
+        means={},
+        within=(),
+    )
+
+
+def test_cells_are_never_the_replicates_of_a_glmm():
+    whole = design()
+    site = RandomTerm("site", ("s", "t"), np.repeat(np.arange(2, dtype=np.int32), 4))
+    well = RandomTerm("well", tuple("12345678"), np.arange(8, dtype=np.int32))
+    for wrong in (whole, design(site)):
+        with pytest.raises(UserError, match=r"separates the 4 donors.*Add \(1 \| donor\)"):
+            stages_fit.refuse_cells_as_replicates(wrong, "a.h5ad")
+    for right in (design(whole.donor), design(site, whole.donor), design(well)):
+        stages_fit.refuse_cells_as_replicates(right, "a.h5ad")
+
+
+def test_the_first_compilation_is_announced(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    stages_fit.announce_compilation(stages_fit.FIT_KERNEL, "fit glmm, B")
+    assert "compiling kernels, once per machine and version" in capsys.readouterr().err
+    folder = tmp_path / "kernels_1"
+    folder.mkdir()
+    (folder / "engine.fit_genes-137.py311.nbi").touch()
+    stages_fit.announce_compilation(stages_fit.FIT_KERNEL, "fit glmm, B")
+    assert capsys.readouterr().err == ""
+    stages_fit.announce_compilation(stages_fit.TEST_KERNEL, "test glmm, B")
+    assert "compiling" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [stages_fit.FIT_KERNEL, stages_fit.TEST_KERNEL])
+def test_the_kernels_that_are_announced_exist(name):
+    module, function = name.split(".")
+    assert hasattr(importlib.import_module(f"mlmgen.kernels.{module}"), function)

@@ -67,6 +67,27 @@ def test_tables_are_complete(results, name):
     assert (tested["ci_low"] < tested["log2fc"]).all()
     assert (tested["ci_high"] > tested["log2fc"]).all()
     assert (effects.loc[effects["status"] == "filtered", "reason"] != "").all()
+    assert (fits.loc[fits["status"] == "filtered", "reason"] != "").all()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_gene_of_every_cell_type_is_in_effects_and_fits(results, name):
+    import anndata
+
+    data = anndata.read_h5ad(DATA / f"{name}.h5ad", backed="r")
+    cell_types, genes = set(data.obs["cell_type"].astype(str)), set(data.var_names)
+    for table in ("effects", "fits"):
+        rows = results(name)[table]
+        assert len(rows) == 2 * len(cell_types) * len(genes)
+        assert set(rows["method"]) == {"glmm", "pseudobulk"}
+        assert set(rows["cell_type"]) == cell_types
+        assert set(rows["gene"]) == genes
+    fitted = ~results(name)["fits"]["status"].isin(["filtered", "not_finite"])
+    for table, names in (("coefficients", "coefficient"), ("variances", "component")):
+        rows = results(name)[table]
+        per_fit = rows.groupby(["cell_type", "method"], observed=True)[names].nunique()
+        of_fits = results(name)["fits"][fitted].groupby(["cell_type", "method"], observed=True).size()
+        assert len(rows) == (per_fit * of_fits).sum()
 
 
 def ranked(results, name: str, cell_type: str, method: str) -> pd.DataFrame:
@@ -75,17 +96,24 @@ def ranked(results, name: str, cell_type: str, method: str) -> pd.DataFrame:
     return chosen.sort_values("pvalue", kind="stable").set_index("gene")
 
 
-@pytest.mark.parametrize("method", ["glmm", "pseudobulk"])
-def test_interferon_genes_lead_in_stimulated_monocytes(results, method):
+# The rate of ISG15 differs 26-fold between the control samples (IFI6 and LY6E more than 50-fold), and a test that takes
+# samples for the replicates ranks genes with quieter controls above it: for the cells ISG15 comes about 180th.
+@pytest.mark.parametrize(("method", "least"), [("glmm", 4), ("pseudobulk", 5)])
+def test_interferon_genes_lead_in_stimulated_monocytes(results, method, least):
     monocytes = ranked(results, "kang18_pbmc", "CD14+ Monocytes", method)
     known = monocytes.loc[INTERFERON]
     assert (known["log2fc"] > 1).all()
     assert (known["padj"] < 0.001).all()
-    assert monocytes.index[:100].isin(INTERFERON).sum() >= 5
+    assert monocytes.index[:100].isin(INTERFERON).sum() >= least
 
 
-def test_a_gene_that_is_off_in_one_arm_has_a_finite_effect_and_a_small_pvalue(results):
-    monocytes = ranked(results, "kang18_pbmc", "CD14+ Monocytes", "glmm")
+@pytest.mark.parametrize("method", ["glmm", "pseudobulk"])
+def test_a_gene_that_is_off_in_one_arm_has_a_finite_effect_and_a_small_pvalue(results, method):
+    monocytes = ranked(results, "kang18_pbmc", "CD14+ Monocytes", method)
+    hesx1 = monocytes.loc["HESX1"]  # 226 counts in stimulated cells, none in controls
+    assert hesx1["status"] == "separated"
+    assert 3 < hesx1["log2fc"] < 20
+    assert hesx1["pvalue"] < 1e-10
     off = monocytes[(monocytes["status"] == "separated") & (monocytes["mean_count"] > 0.1)]
     assert len(off) > 0
     assert np.isfinite(off["log2fc"]).all()

@@ -233,10 +233,11 @@ def test_results_do_not_depend_on_shards_or_run(study, fresh):
 )
 def test_what_can_be_seen_early_stops_before_any_job(fresh, changes, message):
     finished = fresh.snakemake(**changes)
-    assert finished.returncode != 0
-    assert "WorkflowError" in finished.stdout
-    assert message in finished.stdout.replace("'", "")
-    assert "Traceback" not in finished.stdout
+    assert finished.returncode == 2, finished.stdout
+    *_, last = finished.stdout.splitlines()
+    assert last.startswith("mlmgen: error: ")
+    assert message in last.replace("'", "")
+    assert "common.smk" not in finished.stdout
     assert not (fresh.folder / "results").exists()
 
 
@@ -247,6 +248,8 @@ def test_what_can_be_seen_early_stops_before_any_job(fresh, changes, message):
         ({"formula": "~ condition +* age + (1 | donor)"}, "here"),
         ({"donor": "patient"}, "batch"),
         ({"reference": {"condition": "control"}}, "ctrl"),
+        ({"formula": "~ condition"}, "Add (1 | donor)"),
+        ({"formula": "~ condition + (1 | donor) + (1 | sex) + (1 | batch)"}, "3 random intercepts"),
     ],
 )
 def test_bad_input_stops_before_any_fit_and_leaves_results_alone(study, tmp_path, changes, message):
@@ -256,8 +259,10 @@ def test_bad_input_stops_before_any_fit_and_leaves_results_alone(study, tmp_path
     before = digests(folder / "results/small")
     finished = copy.snakemake(**changes)
     assert finished.returncode != 0
-    error = next(line for line in finished.stdout.splitlines() if "mlmgen: error: " in line)
-    assert message in error
+    first, *_, last = (line for line in finished.stdout.splitlines() if line.startswith("mlmgen: error: "))
+    assert message in first
+    assert first == last  # repeated below the report of the failed job
+    assert finished.stdout.index("Error in rule") < finished.stdout.rindex(last)
     assert "Traceback" not in finished.stdout
     assert "rule fit:" not in finished.stdout
     assert digests(folder / "results/small") == before

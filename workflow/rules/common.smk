@@ -2,6 +2,7 @@ import math
 import os
 import sys
 import time
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -23,16 +24,18 @@ os.environ.update(
 
 STARTED = time.time()
 
-# Seconds of fitting in a shard should outweigh the start-up of its job: about 10,000 genes.
-GENES_PER_SHARD = 10_000
+# Seconds of fitting in a shard should outweigh the start-up of its job: about 20,000 genes.
+GENES_PER_SHARD = 20_000
 
 
 def checked(function, *arguments):
-    """Call a function of mlmgen; its complaint about the data or the config becomes Snakemake's."""
+    """Call a function of mlmgen; a problem of the data or the config ends the run as a job would end."""
     try:
         return function(*arguments)
     except UserError as error:
-        raise WorkflowError(str(error)) from None
+        # a WorkflowError would be printed among the lines of this file
+        print(f"mlmgen: error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 SETTINGS = checked(mlmgen.config.load, dict(config))
@@ -100,6 +103,16 @@ def memory(floor, factor):
     return lambda wildcards, input, attempt: attempt * max(
         floor, int(factor * input.size_mb)
     )
+
+
+def print_errors():
+    """Repeat what mlmgen said was wrong, last of all: Snakemake's report of a failed job is long."""
+    for path in sorted(Path(under("logs")).rglob("*.log")):
+        if path.stat().st_mtime >= STARTED:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            for line in lines:
+                if line.startswith("mlmgen: error: "):
+                    print(f"\n{line}\n(log: {path})", file=sys.stderr)
 
 
 def print_summary():

@@ -16,8 +16,10 @@ rule prepare:
         runtime=240,
     params:
         settings=stage("prepare"),
+        # a function of the input is no reason to rerun: the methods are only checked against the formula
+        methods=lambda wildcards, input: METHODS,
     shell:
-        "mlmgen prepare --input {input:q} --output {output:q} "
+        "mlmgen prepare --input {input:q} --output {output:q} --methods {params.methods:q} "
         "--settings {params.settings:q} --threads {threads} --log {log:q}"
 
 
