@@ -20,10 +20,12 @@ from mlmgen.kernels.policy import kernel
 
 # Variances from a coefficient of variation between donors of 1 % to one of 300 %.
 LOWEST, HIGHEST = math.log(1e-4), math.log(9.0)
-# Fall of the log-likelihood at the ends. The upper tail carries the smallest p-values: a variance with a
-# weight of e^-45 still counts at p = 1e-20. The lower end costs little length, and a fall of 30 by this
-# approximation is one of 10 at least where replicates differ or another component can take the variance over.
-FALL_ABOVE, FALL_BELOW = 45.0, 30.0
+# Fall of the log-likelihood at the upper and at the lower end of a single axis. The upper tail carries the
+# smallest p-values: a variance with a weight of e^-45 still counts at p = 1e-20. The lower end costs little
+# length, and a fall of 30 by this approximation is one of 10 at least where replicates differ.
+FALLS = (45.0, 30.0)
+# Two axes have few points each, which many donors need where the likelihood is: p-values below 1e-8 are then rough.
+FALLS_OF_TWO = (14.0, 24.0)
 # Below this part of the noise a variance no longer changes the likelihood.
 NEGLIGIBLE = 0.01
 # Shortest axis.
@@ -35,10 +37,10 @@ DISCOUNT = 0.7
 
 
 @kernel
-def axis(estimate, noise, replicates, out):
+def axis(estimate, noise, replicates, falls, out):
     """Write the first and last log variance of an axis; return the log variance below which nothing changes."""
     c = 2.0 / (DISCOUNT * max(replicates, 2.0))
-    above, below = FALL_ABOVE * c, FALL_BELOW * c
+    above, below = falls[0] * c, falls[1] * c
     up, down = above + 1.0, math.log(below + 1.0)
     for _ in range(8):
         up = above + 1.0 - math.exp(-up)
@@ -56,13 +58,14 @@ def axes(st, gene, wk, psi, shape, out, floors):
     """Write the axes of the components on the grid (shape > 1) and their floors, from the fit's factors in ``wk``."""
     p, P = st.X.shape
     D, S = wk.h.shape[0], wk.k.shape[0]
+    falls = FALLS if shape[0] * shape[1] * shape[2] == max(shape[0], shape[1], shape[2]) else FALLS_OF_TWO
     if shape[0] > 1:
-        floors[0] = axis(psi[0] * psi[0], D / max(wk.Omega.sum(), 1e-300), D - p, out[0])
+        floors[0] = axis(psi[0] * psi[0], D / max(wk.Omega.sum(), 1e-300), D - p, falls, out[0])
     if shape[1] > 1:
-        floors[1] = axis(psi[1] * psi[1], S / max(wk.omega.sum(), 1e-300), S - D - p + 1.0, out[1])
+        floors[1] = axis(psi[1] * psi[1], S / max(wk.omega.sum(), 1e-300), S - D - p + 1.0, falls, out[1])
     if shape[2] > 1:
         groups = D - 1.0 if shape[0] > 1 else 0.0
-        floors[2] = axis(phi_of(psi[2]), P / max(gene.numbers[3], 1e-300), P - p - groups, out[2])
+        floors[2] = axis(phi_of(psi[2]), P / max(gene.numbers[3], 1e-300), P - p - groups, falls, out[2])
 
 
 @kernel

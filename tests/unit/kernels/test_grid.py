@@ -20,7 +20,7 @@ NAN = np.nan
 
 def ends(estimate: float, noise: float, replicates: float) -> tuple[float, float, float]:
     out = np.empty(2)
-    floor = axis(estimate, noise, replicates, out)
+    floor = axis(estimate, noise, replicates, grid.FALLS, out)
     return out[0], out[1], floor
 
 
@@ -43,8 +43,8 @@ def test_axis_of_any_gene(estimate, noise, replicates):
 def test_axis_ends_where_the_likelihood_has_fallen(estimate, noise, replicates):
     # A few iterations on the end of an axis and no allowance for the noise above: within 5 %.
     low, high, _ = ends(estimate, noise, replicates)
-    assert fall(high, estimate, noise, replicates) == pytest.approx(grid.FALL_ABOVE, rel=0.05)
-    assert fall(low, estimate, noise, replicates) == pytest.approx(grid.FALL_BELOW, rel=0.05)
+    assert fall(high, estimate, noise, replicates) == pytest.approx(grid.FALLS[0], rel=0.05)
+    assert fall(low, estimate, noise, replicates) == pytest.approx(grid.FALLS[1], rel=0.05)
 
 
 def test_axis_narrows_with_replicates():
