@@ -11,8 +11,8 @@ from mlmgen.kernels.engine import FitResult, fit_genes, fit_work
 from mlmgen.status import Status
 from mlmgen.types import Counts, Design, GeneFits
 
-# Points of the variance grid where one component is on it, and where two are.
-ONE_AXIS, TWO_AXES = 24, (7, 9)
+# Points of each axis by the number of components on the variance grid; the last is between replicates.
+AXES = {0: (), 1: (24,), 2: (7, 9), 3: (4, 5, 7)}
 # Genes a compiled call works on before it reports progress.
 CHUNK = 64
 DISPERSION = "dispersion"
@@ -67,7 +67,7 @@ def grid_shape(active: np.ndarray, level: str) -> np.ndarray:
     """
     shape = np.ones(3, dtype=np.int64)
     axes = np.flatnonzero(active & np.array([True, True, level == "samples"]))
-    shape[axes] = {0: (), 1: (ONE_AXIS,), 2: TWO_AXES}[axes.size]
+    shape[axes] = AXES[axes.size]
     return shape
 
 
@@ -75,11 +75,12 @@ def run_fits(packed, counts, keep, active, shape, samples, threads, progress, pr
     """Run ``fit_genes`` over chunks of genes on the threads."""
     G, p = len(counts.genes), packed.structure.X.shape[0]
     longest = int(np.diff(counts.start).max(initial=0))
-    nan = np.full
+    shapes = {"beta": (G, p), "se": (G, p), "psi": (G, 3), "loglik": (G,), "without": (G, 3), "box": (G, 3, 2)}
+    shapes["profile"] = (G, int(shape.prod()) if profile else 0)
     result = FitResult(
-        *(nan((G, p), np.nan), nan((G, p), np.nan), nan((G, 3), np.nan), nan(G, np.nan)),
-        *(np.full(G, int(Status.FILTERED), np.int8), np.zeros(G, np.int32)),
-        *(nan((G, 3), np.nan), nan((G, 3, 2), np.nan), nan((G, int(shape.prod()) if profile else 0), np.nan)),
+        status=np.full(G, int(Status.FILTERED), np.int8),
+        evaluations=np.zeros(G, np.int32),
+        **{name: np.full(size, np.nan) for name, size in shapes.items()},
     )
     ridge = separated_ridge(packed)
 

@@ -74,16 +74,7 @@ def read_record(path: str | os.PathLike, cls: type[Record]) -> tuple[Record, dic
             arrays = {name: stored[name] for name in stored.files if name != HEADER}
     except FileNotFoundError:
         raise UserError("there is no such file", str(path), "Run the stage that writes it first") from None
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        KeyError,
-        ValueError,
-        EOFError,
-        OSError,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except DAMAGE as error:
         raise UserError(f"the file is damaged or not mlmgen's: {error}", str(path), "Delete it and run again") from None
     if header["class"] != cls.__name__ or header["layout"] != LAYOUT_VERSION:
         seen = f"{header['class']} in layout {header['layout']}"

@@ -4,7 +4,7 @@ In x = log variance the likelihood of nu replicates that vary by sigma^2 around 
 
     -(nu / 2) [u + exp(-u) - 1],   u = log(sigma^2 + tau^2) - log(estimate + tau^2)
 
-The axis runs over the u where this has fallen by ``FALL``, within fixed limits; it is narrow for 300
+The axis runs over the u where this has fallen by ``FALLS``, within fixed limits; it is narrow for 300
 donors and spans the limits for 3.
 """
 
@@ -24,8 +24,8 @@ LOWEST, HIGHEST = math.log(1e-4), math.log(9.0)
 # smallest p-values: a variance with a weight of e^-45 still counts at p = 1e-20. The lower end costs little
 # length, and a fall of 30 by this approximation is one of 10 at least where replicates differ.
 FALLS = (45.0, 30.0)
-# Two axes have few points each, which many donors need where the likelihood is: p-values below 1e-8 are then rough.
-FALLS_OF_TWO = (14.0, 24.0)
+# Several axes have few points each, which many donors need where the likelihood is: p-values below 1e-8 are then rough.
+FALLS_OF_MANY = (14.0, 24.0)
 # Below this part of the noise a variance no longer changes the likelihood.
 NEGLIGIBLE = 0.01
 # Shortest axis.
@@ -58,7 +58,7 @@ def axes(st, gene, wk, psi, shape, out, floors):
     """Write the axes of the components on the grid (shape > 1) and their floors, from the fit's factors in ``wk``."""
     p, P = st.X.shape
     D, S = wk.h.shape[0], wk.k.shape[0]
-    falls = FALLS if shape[0] * shape[1] * shape[2] == max(shape[0], shape[1], shape[2]) else FALLS_OF_TWO
+    falls = FALLS if shape[0] * shape[1] * shape[2] == max(shape[0], shape[1], shape[2]) else FALLS_OF_MANY
     if shape[0] > 1:
         floors[0] = axis(psi[0] * psi[0], D / max(wk.Omega.sum(), 1e-300), D - p, falls, out[0])
     if shape[1] > 1:
