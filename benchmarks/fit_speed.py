@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlmgen import fit, inference, moderate, simulate
+from mlmgen import fitting, inference, moderate, simulate
 from mlmgen.types import Contrast
 
 DONORS = 40
@@ -54,19 +54,19 @@ def measure(chosen, nested: bool) -> None:
     counts, design, _ = simulate.null_experiment(arms, per_sample, chosen.genes, rng, paired=nested, **means)
     density = len(counts.rows) / (len(design.pattern) * chosen.genes)
     keep = np.ones(chosen.genes, bool)
-    packed = fit.compress(design)
-    active = fit.active_parameters(packed, "nb", "cells")
-    shape = fit.grid_shape(active, "cells")
-    fits = fit.fit_shard(counts, design, keep)
+    packed = fitting.compress(design)
+    active = fitting.active_parameters(packed, "nb", "cells")
+    shape = fitting.grid_shape(active, "cells")
+    fits = fitting.fit_shard(counts, design, keep)
     log_total = np.log(np.add.reduceat(counts.values, counts.start[:-1]))
     moderated = moderate.moderate(fits, log_total)
-    contrast = (Contrast("x", "x", np.array([0.0, 1.0])),)
+    contrast = (Contrast("x", "x", np.array([[0.0, 1.0]])),)
     parts = {
-        "fit": lambda: fit.run_fits(packed, counts, keep, active, shape, False, 1, None, profile=False),
-        "fit and boundary tests": lambda: fit.run_fits(
+        "fit": lambda: fitting.run_fits(packed, counts, keep, active, shape, False, 1, None, profile=False),
+        "fit and boundary tests": lambda: fitting.run_fits(
             packed, counts, keep, active, np.ones(3, np.int64), False, 1, None
         ),
-        "fit, boundary tests and grid": lambda: fit.run_fits(packed, counts, keep, active, shape, False, 1, None),
+        "fit, boundary tests and grid": lambda: fitting.run_fits(packed, counts, keep, active, shape, False, 1, None),
         "moderation": lambda: moderate.moderate(fits, log_total),
         "test of a contrast": lambda: inference.test(counts, design, fits, moderated, contrast),
     }

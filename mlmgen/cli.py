@@ -96,8 +96,9 @@ def _file(command, option: str, description: str, several: bool = False) -> None
 def _prepare(commands) -> None:
     command = _stage(commands, "prepare", "Split the input into one gene-major file per cell type.", "files to write")
     _file(command, "--input", "the .h5ad with raw counts")
-    description = "the methods to come, for checks only"
-    command.add_argument("--methods", default=(), nargs="+", choices=METHODS, help=description)
+    _methods_to_come(command)
+    description = "what the contrasts stage reads of the config, for checks only"
+    command.add_argument("--contrasts", type=_json, metavar="JSON", help=description)
 
 
 def _pseudobulk(commands) -> None:
@@ -108,6 +109,7 @@ def _pseudobulk(commands) -> None:
 def _contrasts(commands) -> None:
     command = _stage(commands, "contrasts", "Resolve the contrasts on each cell type's design.")
     _file(command, "--prepared", "prepared files", several=True)
+    _methods_to_come(command)
 
 
 def _fit(commands) -> None:
@@ -149,6 +151,11 @@ def _simulate(commands) -> None:
     command = _command(commands, "simulate", "Write the demo data set: 12 donors, 3 cell types, known effects.")
     _file(command, "--output", "the .h5ad to write")
     command.add_argument("--seed", type=int, default=1, help="seed of the simulation (default: 1)")
+
+
+def _methods_to_come(command) -> None:
+    description = "the methods to come, for checks only"
+    command.add_argument("--methods", default=(), nargs="+", choices=METHODS, help=description)
 
 
 def _method(command) -> None:

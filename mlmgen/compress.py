@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlmgen.errors import UserError
 from mlmgen.kernels.arrowhead import Structure
 from mlmgen.kernels.gather import NODES
 from mlmgen.types import Design, RandomTerm
 
+INTERCEPT = "(Intercept)"
 # Interpolation error (rho^-K) of the fit, and of the variance grid and the tests, where phi is fixed and
 # both weights of a node merge into one.
 FIT_ERROR, GRID_ERROR = 1e-8, 1e-5
@@ -57,6 +57,11 @@ class Compressed(NamedTuple):
     size_reduced : (R, P) size factors at those.
     top, sub : int
         Position of the coarse and of the nested term in ``Design.terms``, -1 where there is none.
+    most : (P,) total that a pattern cannot reach, or the number of its cells minus a half where ``binary``.
+    binary : bool
+        The response is detection: counts are one or zero, and nodes carry no counts.
+    fixed_phi : float
+        phi where it is not estimated: 0 is poisson, 1 bernoulli (see ``kernels.rows``).
     """
 
     structure: Structure
@@ -71,25 +76,30 @@ class Compressed(NamedTuple):
     size_reduced: np.ndarray
     top: int
     sub: int
+    most: np.ndarray
+    binary: bool = False
+    fixed_phi: float = 0.0
+
+
+def for_family(compressed: Compressed, family: str) -> Compressed:
+    """Return the compressed design as the kernels read it for a family of counts."""
+    if family != "bernoulli":
+        return compressed
+    number = np.bincount(compressed.cells.pattern, minlength=compressed.most.size)
+    return compressed._replace(most=number - 0.5, binary=True, fixed_phi=1.0)
 
 
 def compress(design: Design) -> Compressed:
-    """Build the nodes, the groups and the map of the rows for a design.
-
-    Raises
-    ------
-    UserError
-        Where the random intercepts are not one term or two nested ones.
-    """
+    """Build the nodes, the groups and the map of the rows for a design of at most two nested random intercepts."""
     top, sub = nesting(design.terms)
-    panel, pattern_of_panel = _panels(design)
+    panel, pattern_of_panel = panels(design)
     order, top_codes, sub_codes = _group_order(design, pattern_of_panel, top, sub)
     rank = np.empty_like(order)
     rank[order] = np.arange(order.size)
     pattern = rank[panel].astype(np.uint32)
     pattern_of_panel, top_codes, sub_codes = pattern_of_panel[order], top_codes[order], sub_codes[order]
     top_codes, sub_codes, parent = _renumber(top_codes, sub_codes, sub >= 0)
-    nodes = _nodes(pattern, design.log_size, order.size)
+    nodes = place_nodes(pattern, design.log_size, order.size)
     size = np.exp(nodes.log_size) * (nodes.log_size > -np.inf)
     structure = Structure(
         size=size,
@@ -106,32 +116,28 @@ def compress(design: Design) -> Compressed:
     reduction, size_reduced = _reduce(nodes)
     transform = chebyshev_transform(size.shape[0])
     return Compressed(
-        structure, cells, log_size, nodes.center, nodes.half, *totals, transform, reduction, size_reduced, top, sub
-    )
+        structure, cells, log_size, nodes.center, nodes.half, *totals, transform, reduction, size_reduced, top, sub,
+        np.full(order.size, np.inf),
+    )  # fmt: skip
+
+
+def is_nested_intercepts(design: Design) -> bool:
+    """Tell whether a design has no cell-level functions and no, one, or two nested random intercepts."""
+    plain = all(term.effects == (INTERCEPT,) for term in design.terms)
+    if not plain or design.functions.shape[1] or len(design.terms) > 2:
+        return False
+    return len(design.terms) < 2 or sum(nested(*pair) for pair in (design.terms, design.terms[::-1])) == 1
 
 
 def nesting(terms: tuple[RandomTerm, ...]) -> tuple[int, int]:
     """Return the positions of the coarse and of the nested random intercept, -1 where there is none."""
-    if len(terms) == 0:
-        return -1, -1
-    if len(terms) == 1:
-        return 0, -1
-    names = " and ".join(term.name for term in terms)
-    if len(terms) > 2:
-        raise UserError(
-            f"{len(terms)} random intercepts ({names})", "formula", "Use one, or two of which one is nested."
-        )
-    first_in_second, second_in_first = _nested(terms[0], terms[1]), _nested(terms[1], terms[0])
-    if first_in_second and second_in_first:
-        do = "Leave one of them out: their variances cannot be told apart."
-        raise UserError(f"the random intercepts {names} have the same groups", "formula", do)
-    if not (first_in_second or second_in_first):
-        do = "Use one, or two of which one is nested in the other, such as (1 | donor) + (1 | donor:condition)."
-        raise UserError(f"the random intercepts {names} are crossed", "formula", do)
-    return (0, 1) if second_in_first else (1, 0)
+    if len(terms) < 2:
+        return len(terms) - 1, -1
+    return (0, 1) if nested(terms[1], terms[0]) else (1, 0)
 
 
-def _nested(inner: RandomTerm, outer: RandomTerm) -> bool:
+def nested(inner: RandomTerm, outer: RandomTerm) -> bool:
+    """Tell whether each group of ``inner`` lies in one group of ``outer``."""
     pairs = np.unique(np.stack([inner.codes, outer.codes]), axis=1)
     return np.unique(pairs[0]).size == pairs.shape[1]
 
@@ -159,7 +165,7 @@ def node_count(half: float, error: float) -> int:
     return int(np.clip(np.ceil(-np.log(error) / np.log(rho)), 4, NODES))
 
 
-def _panels(design: Design) -> tuple[np.ndarray, np.ndarray]:
+def panels(design: Design) -> tuple[np.ndarray, np.ndarray]:
     """Cut the patterns into panels narrow enough to interpolate; return each row's panel and each panel's pattern."""
     P = design.X.shape[0]
     low, high = np.full(P, np.inf), np.full(P, -np.inf)
@@ -190,7 +196,9 @@ def _renumber(top_codes, sub_codes, nested: bool):
     return (top, sub, top[new_sub]) if nested else (top, none, none)
 
 
-class _Nodes(NamedTuple):
+class Nodes(NamedTuple):
+    """Nodes of every pattern: log_size, weight (K, P); center, half (P,); slot, x (n,), see ``CellMap``."""
+
     log_size: np.ndarray
     weight: np.ndarray
     center: np.ndarray
@@ -199,8 +207,11 @@ class _Nodes(NamedTuple):
     x: np.ndarray
 
 
-def _nodes(pattern: np.ndarray, t: np.ndarray, P: int) -> _Nodes:
-    """Place the nodes of every pattern and weigh them with all of its cells; -inf marks an unused node."""
+def place_nodes(pattern: np.ndarray, t: np.ndarray, P: int, every_cell: bool = False) -> Nodes:
+    """Place the nodes of every pattern and weigh them with all of its cells; -inf marks an unused node.
+
+    ``every_cell`` keeps each distinct size factor as a node, however many there are.
+    """
     order = np.lexsort((t, pattern))
     sorted_pattern, sorted_t = pattern[order], t[order]
     first = np.r_[True, (np.diff(sorted_pattern) != 0) | (np.diff(sorted_t) != 0)]
@@ -209,7 +220,7 @@ def _nodes(pattern: np.ndarray, t: np.ndarray, P: int) -> _Nodes:
     low, high = sorted_t[start[:-1]], sorted_t[start[1:] - 1]
     center, half = 0.5 * (low + high), np.maximum(0.5 * (high - low), 1e-12)
     most = node_count(half.max(), FIT_ERROR)
-    exact = distinct <= most
+    exact = (distinct <= most) | every_cell
     K = most if not exact.all() else int(distinct.max())
     node_t, weight = np.full((K, P), -np.inf), np.zeros((K, P))
     index = np.cumsum(first) - 1 - np.r_[0, np.cumsum(distinct)][sorted_pattern]
@@ -224,10 +235,10 @@ def _nodes(pattern: np.ndarray, t: np.ndarray, P: int) -> _Nodes:
     for p in np.flatnonzero(~exact):
         node_t[:, p] = center[p] + half[p] * chebyshev_nodes(K)
         weight[:, p] = M @ chebyshev_values(x[order[start[p] : start[p + 1]]], K).sum(axis=1)
-    return _Nodes(node_t, weight, center, half, slot, x)
+    return Nodes(node_t, weight, center, half, slot, x)
 
 
-def _reduce(nodes: _Nodes) -> tuple[np.ndarray, np.ndarray]:
+def _reduce(nodes: Nodes) -> tuple[np.ndarray, np.ndarray]:
     """Return the reduction to fewer nodes (R, K, P) and the size factors there (R, P)."""
     K, P = nodes.log_size.shape
     R = min(K, node_count(nodes.half.max(), GRID_ERROR))

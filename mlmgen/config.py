@@ -13,7 +13,7 @@ SCHEMA = "workflow/schemas/config.schema.yaml"
 LONGEST_VALUE = 60  # characters of a wrong value in a message that should fit on a line
 
 # Part of each stage's settings: raising a number redoes the stage and what follows it.
-METHOD_VERSIONS = {"prepare": 1, "pseudobulk": 1, "contrasts": 1, "fit": 1, "moderate": 1, "test": 1, "tables": 1}
+METHOD_VERSIONS = {"prepare": 2, "pseudobulk": 2, "contrasts": 2, "fit": 2, "moderate": 2, "test": 2, "tables": 2}
 
 STAGE_KEYS = {
     "prepare": (
@@ -31,9 +31,14 @@ STAGE_KEYS = {
         "filters.min_donors_per_arm",
     ),
     "pseudobulk": (),
-    "contrasts": ("contrasts",),
+    # The integration is checked against the designs, before any fit.
+    "contrasts": ("contrasts", "integration"),
     "fit": (
         "family",
+        "estimation",
+        "integration",
+        "quadrature_nodes",
+        "likelihood",
         "filters.min_cells_expressing",
         "filters.min_fraction_expressing",
         "filters.min_donors_expressing",
@@ -89,9 +94,22 @@ def load(config: dict) -> dict:
                 "Set cell_type to the obs column that holds them, or cell_types to all",
             )
         complete["cell_types"] = [str(name) for name in complete["cell_types"]]
+    _check_quadrature(complete)
     if complete["name"] is None:
         complete["name"] = slug(PurePath(complete["input"]).name.removesuffix(".h5ad"))
     return complete
+
+
+def _check_quadrature(config: dict) -> None:
+    """Raise a UserError where adaptive quadrature is asked for what it does not integrate."""
+    if config["integration"] != "agq" or "glmm" not in config["methods"]:
+        return
+    if config["estimation"] != "ml":
+        do = "Set estimation to ml, or integration to laplace"
+        raise UserError(f"integration is agq, but estimation is {config['estimation']}", WHERE, do)
+    if config["family"] == "gaussian":
+        do = "Set integration to laplace"
+        raise UserError("integration is agq, but the family gaussian has nothing to integrate numerically", WHERE, do)
 
 
 def stage(config: dict, name: str) -> str:
@@ -107,8 +125,8 @@ def stage(config: dict, name: str) -> str:
     Returns
     -------
     str
-        Equal settings give equal text. ``contrasts`` is a list of [name, expression], since sorting
-        the keys would lose their order, or null.
+        Equal settings give equal text. ``contrasts`` is a list of [name, expression or list of expressions],
+        since sorting the keys would lose their order, or null.
     """
     settings = {"method_version": METHOD_VERSIONS[name]}
     for key in STAGE_KEYS[name]:
@@ -157,7 +175,7 @@ def _checked(values: dict, key: str, rule: dict, path: str):
 
     value = copy.deepcopy(value)
     for error in Draft202012Validator(rule).iter_errors(value):
-        if error.path and error.validator in ("type", "enum") and "anyOf" not in rule:
+        if error.path and error.validator in ("type", "enum", "anyOf") and "anyOf" not in rule:
             inner = ".".join([path, *map(str, error.path)])
             raise _wrong(error.instance, error.schema, inner)
         raise _wrong(value, rule, path)
@@ -213,7 +231,8 @@ def _expected_type(kind: str, rule: dict) -> str:
     if kind == "string" and "pattern" in rule:
         return PATTERNS[rule["pattern"]]
     if kind == "array":
-        return f"a list, without repetitions, of {_expected(rule['items']).removeprefix('one of ')}"
+        unique = ", without repetitions," * rule.get("uniqueItems", False)
+        return f"a list{unique} of {_expected(rule['items']).removeprefix('one of ')}"
     if kind == "object":
         inner = rule.get("additionalProperties")
         return f"a group of keys, each with {_expected(inner)}" if inner else "a group of keys"

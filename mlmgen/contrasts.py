@@ -1,11 +1,12 @@
 """Read contrasts such as ``condition[stim] - condition[ctrl]`` as weights on the coefficients."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from mlmgen.dependence import dependencies
 from mlmgen.errors import UserError, listing, nearest
 from mlmgen.types import Contrast, Design
 
@@ -16,8 +17,9 @@ ROUNDING = 1e-6
 MOST_LISTED = 40
 GRAMMAR = (
     "A contrast is a sum such as 'condition[stim] - condition[ctrl]', '0.5 * (condition[b] + condition[c]) - "
-    "condition[a]' or the name of a coefficient."
+    "condition[a]' or the name of a coefficient; a list of such sums is one joint test."
 )
+AVERAGE = "mean("
 
 
 class _Token(NamedTuple):
@@ -31,25 +33,27 @@ class _Token(NamedTuple):
 _Value = list[tuple[float, str]]
 
 
-def resolve(expressions: Mapping[str, str] | None, design: Design) -> tuple[Contrast, ...]:
+def resolve(expressions: Mapping[str, str | Sequence[str]] | None, design: Design) -> tuple[Contrast, ...]:
     """Turn the contrasts of the configuration into weights on the coefficients of one design.
 
     Parameters
     ----------
-    expressions : mapping of name to expression, or None
+    expressions : mapping of name to expression or list of expressions, or None
         Sums of ``[number [*]] atom``, with parentheses, which a number may multiply or divide; an atom is the
-        name of a coefficient or a mean ``factor[level]``, the level written as it is. None: every coefficient
-        but the intercept, under its own name.
+        name of a coefficient, a mean ``factor[level]`` or an average ``mean(factor[level])``, the level written as
+        it is. A list is a joint test that all of its sums are 0. None: every coefficient but the intercept, under
+        its own name.
     design : Design
 
     Raises
     ------
     UserError
-        Where an expression cannot be read, names something unknown, or compares nothing.
+        Where an expression cannot be read, names something unknown, or compares nothing; where one of a list
+        follows from the others.
     """
     if expressions is None:
         return _every_coefficient(design)
-    return tuple(_contrast(str(name), expression, design) for name, expression in expressions.items())
+    return tuple(_contrast(str(name), given, design) for name, given in expressions.items())
 
 
 def _every_coefficient(design: Design) -> tuple[Contrast, ...]:
@@ -59,16 +63,29 @@ def _every_coefficient(design: Design) -> tuple[Contrast, ...]:
         do = f"Say what to compare, for example {{effect: {_example(design)!r}}}, or let the formula have an intercept."
         raise UserError(what, "configuration key contrasts", do)
     rows = zip(design.coefficients, np.eye(len(design.coefficients)), strict=True)
-    return tuple(Contrast(name, name, row) for name, row in rows if name != INTERCEPT)
+    return tuple(Contrast(name, name, row[None]) for name, row in rows if name != INTERCEPT)
 
 
-def _contrast(name: str, expression: str, design: Design) -> Contrast:
+def _contrast(name: str, given: str | Sequence[str], design: Design) -> Contrast:
     where = f"configuration key contrasts.{name}"
+    rows = [given] if isinstance(given, str) or not isinstance(given, Sequence) else list(given)
+    if not rows:
+        raise UserError("the list of a joint test is empty", where, GRAMMAR)
+    weights = np.stack([_weights(row, design, where) for row in rows])
+    if found := dependencies(weights.T):
+        j, involved = found[0]
+        what = f"{rows[j]!r} follows from {listing(repr(rows[k]) for k in involved)} in the same joint test"
+        raise UserError(what, where, "Leave it out: a joint test needs effects of which none follows from the others.")
+    return Contrast(name, "; ".join(rows), weights)
+
+
+def _weights(expression: str, design: Design, where: str) -> np.ndarray:
+    """Read one expression, (p,)."""
     if not isinstance(expression, str) or not expression.strip():
         raise UserError(f"the contrast is empty or not a text: {expression!r}", where, GRAMMAR)
     weights = np.zeros(len(design.coefficients))
     means = 0.0
-    for factor, atom in _read(expression, design, where):
+    for factor, atom in atoms(expression, design, where):
         if atom in design.means:
             weights += factor * design.means[atom]
             means += factor
@@ -81,7 +98,7 @@ def _contrast(name: str, expression: str, design: Design) -> Contrast:
     weights[np.abs(weights) < ROUNDING * np.abs(weights).max(initial=0.0)] = 0.0
     if not weights.any():
         raise UserError(f"{expression!r} compares nothing: all its weights cancel", where, GRAMMAR)
-    return Contrast(name, expression, weights)
+    return weights
 
 
 def _example(design: Design) -> str:
@@ -94,15 +111,36 @@ def _example(design: Design) -> str:
 
 def _unknown(atom: str, design: Design, where: str) -> UserError:
     names = [*(name for name in design.coefficients if name != INTERCEPT), *design.means]
+    means = [name for name in design.means if not name.startswith(AVERAGE)]
+    averages = f" mean({means[0]}) averages it over the other factors." if len(design.means) > len(means) else ""
     do = (
         f"{nearest(atom, names)}The coefficients are: {listing(design.coefficients, MOST_LISTED)}; "
-        f"the means are: {listing(design.means, MOST_LISTED) or 'none, as no factor is in the fixed effects'}."
+        f"the means are: {listing(means, MOST_LISTED) or 'none, as no factor is in the fixed effects'}.{averages}"
     )
     return UserError(f"there is no coefficient or mean {atom!r} in this design", where, do)
 
 
-def _read(expression: str, design: Design, where: str) -> list[tuple[float, str]]:
-    """Read an expression as factors and atoms; see the grammar of `resolve`."""
+def atoms(expression: str, design: Design, where: str) -> list[tuple[float, str]]:
+    """Read an expression as a weighted sum of coefficients and means.
+
+    Parameters
+    ----------
+    expression : str
+        In the grammar of `resolve`.
+    design : Design
+    where : str
+        For messages.
+
+    Returns
+    -------
+    list of (weight, name)
+        In the order of the expression; names of ``Design.coefficients`` or ``Design.means``.
+
+    Raises
+    ------
+    UserError
+        Where it cannot be read or names something unknown.
+    """
     tokens = _tokens(expression, design, where)
     value, end = _sum(tokens, 0, expression, where)
     if end < len(tokens) - 1:
@@ -116,8 +154,8 @@ def _read(expression: str, design: Design, where: str) -> list[tuple[float, str]
 
 def _tokens(expression: str, design: Design, where: str) -> list[_Token]:
     """Cut an expression into names, numbers and signs, the longest known name first."""
-    atoms = _spellings(design)
-    longest_first = sorted(atoms, key=len, reverse=True)
+    names = _spellings(design)
+    longest_first = sorted(names, key=len, reverse=True)
     tokens = []
     place = 0
     while place < len(expression):
@@ -127,7 +165,7 @@ def _tokens(expression: str, design: Design, where: str) -> list[_Token]:
         number = NUMBER.match(expression, place)
         atom = next((a for a in longest_first if _stands_at(a, expression, place)), "")
         if atom:
-            token = _Token("atom", atom, place, atoms[atom])
+            token = _Token("atom", atom, place, names[atom])
         elif number:
             token = _Token("number", number[0], place)
         elif expression[place] in "+-*/()":
@@ -142,14 +180,25 @@ def _tokens(expression: str, design: Design, where: str) -> list[_Token]:
 def _spellings(design: Design) -> dict[str, str]:
     """Return the names of coefficients and means, also with factors in backticks; a mean goes first."""
     names = [*design.coefficients, *design.means]
-    factors = sorted({name.partition("[")[0] for name in design.means if ":" not in name.partition("[")[0]})
+    firsts = [name.partition("[")[0] for name in design.means if not name.startswith(AVERAGE)]
+    factors = sorted({name for name in firsts if ":" not in name})
     spellings = {name: name for name in names}
+    spellings |= {name.replace(", ", ","): name for name in design.coefficients if "(" in name}
+    spellings |= {_reversed(name, factors): name for name in design.means}
     for name in names:
         quoted = name
         for factor in factors:
-            quoted = re.sub(rf"(^|:){re.escape(factor)}(?=\[)", lambda m, f=factor: f"{m[1]}`{f}`", quoted)
+            quoted = re.sub(rf"(^|:|mean\(){re.escape(factor)}(?=\[)", lambda m, f=factor: f"{m[1]}`{f}`", quoted)
         spellings.setdefault(quoted if quoted != name else f"`{name}`", name)
     return spellings
+
+
+def _reversed(name: str, factors: list[str]) -> str:
+    """Write ``a[x]:b[y]`` as ``b[y]:a[x]``, also inside ``mean()``; other names stay."""
+    average = AVERAGE if name.startswith(AVERAGE) else ""
+    cells = name.removeprefix(average).removesuffix(")" if average else "")
+    parts = re.split(rf":(?=(?:{'|'.join(map(re.escape, factors))})\[)", cells)
+    return f"{average}{':'.join(reversed(parts))}{')' if average else ''}"
 
 
 def _stands_at(atom: str, expression: str, place: int) -> bool:
@@ -159,13 +208,16 @@ def _stands_at(atom: str, expression: str, place: int) -> bool:
 
 
 def _name_at(expression: str, place: int, where: str) -> str:
-    """Cut out an unknown name: up to a space or sign outside brackets and backticks."""
-    depth, quoted = 0, False
+    """Cut out an unknown name: up to a space or sign outside brackets, calls and backticks."""
+    depth, calls, quoted = 0, 0, False
     for i in range(place, len(expression)):
         character = expression[i]
         quoted ^= character == "`" and not depth
-        if depth == 0 and not quoted and i > place and (character.isspace() or character in "+-*/()"):
-            return expression[place:i]
+        if depth == 0 and not quoted and i > place:
+            if character == "(" or (character == ")" and calls):
+                calls += 1 if character == "(" else -1
+            elif calls == 0 and (character.isspace() or character in "+-*/)"):
+                return expression[place:i]
         depth += (character == "[") - (character == "]")
     if depth > 0 or quoted:
         token = _Token("", expression[place:], place)

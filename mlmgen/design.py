@@ -5,13 +5,16 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from mlmgen.dependence import group_means
 from mlmgen.design_checks import check, references, refuse_dependent_columns, review
-from mlmgen.design_parts import Grouping, determines, read_parts, useful_terms
+from mlmgen.design_parts import Grouping, Parts, determines, read_parts
+from mlmgen.design_terms import Term, estimable_terms
 from mlmgen.errors import UserError
 from mlmgen.formula import Formula
-from mlmgen.model_matrix import model_matrix
-from mlmgen.obs_columns import cross
-from mlmgen.types import Design, RandomTerm
+from mlmgen.model_matrix import INTERCEPT, ModelMatrix, model_matrix, offset
+from mlmgen.patterns import Patterns, patterns
+from mlmgen.replicates import intercepts
+from mlmgen.types import Design, Groups, RandomTerm
 
 __all__ = ["build", "check", "for_samples", "references", "review"]
 
@@ -27,8 +30,8 @@ def build(
 ) -> tuple[Design, np.ndarray]:
     """Build the design of one cell type.
 
-    Random intercepts that cannot be estimated from these cells (one group only, or the groups of another
-    term) are left out; `review` says so.
+    Random terms and slopes that cannot be estimated from these cells (one group only, the groups and effects of
+    another term, slopes of what is constant here) are left out; `review` says so.
 
     Parameters
     ----------
@@ -58,22 +61,39 @@ def build(
         Where a column or value is missing, or the columns of the design are linearly dependent.
     """
     parts = read_parts(obs, formula, donor, sample, reference, where)
-    matrix = model_matrix(formula, parts.fixed, parts.n)
+    matrix = model_matrix(formula, parts.variables, parts.n)
     refuse_dependent_columns(matrix, parts, where)
-    log_size = _log_size(size_factor, parts.n, where)
-    terms, _ = useful_terms(parts)
-    row, X = _distinct_rows(matrix.row, matrix.X)
-    pattern, first = cross(parts.donor.codes, parts.sample.codes, row, *(term.codes for term in terms))
-    order = np.argsort(pattern, kind="stable")
+    terms, _ = estimable_terms(formula, parts, matrix)
+    added = offset(formula, parts.offsets, parts.n)
+    log_size = _log_size(size_factor, parts.n, where) + added
+    return _design(formula, parts, matrix, terms, log_size, added)
+
+
+def _design(
+    formula: Formula,
+    parts: Parts,
+    matrix: ModelMatrix,
+    terms: tuple[Term, ...],
+    log_size: np.ndarray,
+    added: np.ndarray,
+) -> tuple[Design, np.ndarray]:
+    """Lay out the patterns and sort the cells."""
+    found = patterns(parts, matrix, terms)
+    order = np.argsort(found.pattern, kind="stable")
+    p = len(matrix.names)
     design = Design(
         formula=formula.text,
         coefficients=matrix.names,
-        X=np.ascontiguousarray(X[row[first]]),
-        terms=tuple(_on_patterns(term, first) for term in terms),
-        donor=_on_patterns(parts.donor, first),
-        sample=_on_patterns(parts.sample, first),
-        pattern=pattern[order].astype(np.int32),
+        X=np.ascontiguousarray(found.coefficients[:, :p]),
+        basis=found.basis[:p],
+        functions=np.ascontiguousarray(found.functions[order]),
+        function_names=found.names,
+        terms=_on_patterns(terms, p, found),
+        donor=_groups(parts.donor, found.first),
+        sample=_groups(parts.sample, found.first),
+        pattern=found.pattern[order].astype(np.int32),
         log_size=log_size[order],
+        offset=added[order],
         means=matrix.means,
         within=parts.within,
     )
@@ -83,38 +103,32 @@ def build(
 def for_samples(design: Design) -> Design:
     """Return the design of the sums per sample: one row and one pattern for each sample.
 
-    The fixed-effect row is the mean over the sample's cells and the size factor their sum. Random terms
-    with one sample per group are left out (the dispersion takes their place), and so are terms whose groups
-    cut through samples.
+    The fixed-effect row is the mean over the sample's cells, cell-level functions included, and the size factor
+    their sum. Of the random terms only intercepts are kept: with one row a sample the dispersion takes the place of
+    what varies within groups, and of intercepts with one sample per group. Terms whose groups cut through samples
+    are left out too.
     """
     sample, S = design.sample.codes, len(design.sample.levels)
     first = np.unique(sample, return_index=True)[1]
-    cells = np.bincount(design.pattern, minlength=sample.size)
-    size = np.bincount(sample[design.pattern], np.exp(design.log_size), minlength=S)
-    whole = [term for term in design.terms if determines(sample, term.codes)]
+    of_row = sample[design.pattern]
+    size = np.bincount(of_row, np.exp(design.log_size), minlength=S)
+    without_offset = np.bincount(of_row, np.exp(design.log_size - design.offset), minlength=S)
     return Design(
         formula=design.formula,
         coefficients=design.coefficients,
-        X=_sample_means(design.X, sample, first, cells),
-        terms=tuple(_on_patterns(term, first) for term in whole if len(term.levels) < S),
-        donor=_on_patterns(design.donor, first),
-        sample=_on_patterns(design.sample, first),
+        X=_sample_means(design, first),
+        basis=np.zeros(len(design.coefficients), dtype=np.int32),
+        functions=np.empty((S, 0)),
+        function_names=(),
+        terms=_sample_terms(design, first),
+        donor=_groups(design.donor, first),
+        sample=_groups(design.sample, first),
         pattern=np.arange(S, dtype=np.int32),
         log_size=np.log(size),
+        offset=np.log(size / without_offset),
         means=design.means,
         within=design.within,
     )
-
-
-def _distinct_rows(row: np.ndarray, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Merge equal rows of the model matrix, numbered by their first appearance."""
-    order = np.lexsort(X.T[::-1])
-    new = np.r_[True, (np.diff(X[order], axis=0) != 0).any(axis=1)]
-    group = np.empty(len(order), dtype=np.int64)
-    group[order] = np.cumsum(new) - 1
-    _, first, group = np.unique(group, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))
-    return rank[group][row], X[np.sort(first)]
 
 
 def _log_size(size_factor: np.ndarray | None, n: int, where: str) -> np.ndarray:
@@ -131,15 +145,39 @@ def _log_size(size_factor: np.ndarray | None, n: int, where: str) -> np.ndarray:
     return np.log(values)
 
 
-def _on_patterns(group: Grouping | RandomTerm, first: np.ndarray) -> RandomTerm:
-    return RandomTerm(group.name, group.levels, group.codes[first].astype(np.int32))
+def _groups(group: Grouping | Groups, first: np.ndarray) -> Groups:
+    return Groups(group.name, group.levels, group.codes[first].astype(np.int32))
 
 
-def _sample_means(X: np.ndarray, sample: np.ndarray, first: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Average the patterns' rows by cells; samples with one row keep it exactly."""
-    means = X[first].copy()
-    mixed = np.unique(sample[(means[sample] != X).any(axis=1)])
-    weight = cells / np.bincount(sample, cells)[sample]
-    sums = np.stack([np.bincount(sample, weight * column) for column in X.T], axis=1)
-    means[mixed] = sums[mixed]
+def _on_patterns(terms: tuple[Term, ...], p: int, found: Patterns) -> tuple[RandomTerm, ...]:
+    """Return the random terms on the patterns; their columns follow the p fixed effects."""
+    laid = []
+    for term in terms:
+        own = slice(p, p := p + len(term.effects))
+        Z = np.ascontiguousarray(found.coefficients[:, own].T)
+        codes = term.group.codes[found.first].astype(np.int32)
+        laid.append(RandomTerm(term.group.name, term.group.levels, codes, term.effects, Z, found.basis[own]))
+    return tuple(laid)
+
+
+def _sample_terms(design: Design, first: np.ndarray) -> tuple[RandomTerm, ...]:
+    """Return the random intercepts of samples, also those that are written by levels."""
+    ones, basis = np.ones((1, first.size)), np.zeros(1, dtype=np.int32)
+    return tuple(
+        RandomTerm(term.name, term.levels, term.codes[first], (INTERCEPT,), ones, basis)
+        for term in intercepts(design)
+        if determines(design.sample.codes, term.codes) and len(term.levels) < first.size
+    )
+
+
+def _sample_means(design: Design, first: np.ndarray) -> np.ndarray:
+    """Average the rows of the model matrix over the cells of each sample, (S, p); what is constant stays exact."""
+    sample, cells = design.sample.codes, np.bincount(design.pattern, minlength=len(design.X)).astype(np.float64)
+    means = design.X[first].copy()
+    mixed = np.unique(sample[(means[sample] != design.X).any(axis=1)])
+    means[mixed] = group_means(design.X, sample, cells)[mixed]
+    of_row, one = sample[design.pattern], np.ones(design.pattern.size)
+    for j in np.flatnonzero(design.basis):
+        values = design.X[design.pattern, j] * design.functions[:, design.basis[j] - 1]
+        means[:, j] = group_means(values[:, None], of_row, one)[:, 0]
     return means

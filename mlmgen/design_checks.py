@@ -1,23 +1,32 @@
 """Problems of obs and formula that stop a run or a cell type."""
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from mlmgen.design_parts import Grouping, Parts, determines, quoted, read_parts, same_groups, useful_terms
-from mlmgen.design_warnings import warnings_of
+from mlmgen.design_parts import Parts, determines, read_parts
+from mlmgen.design_rank import refuse_dependent_columns, refuse_dependent_samples, refuse_saturated
+from mlmgen.design_terms import Term, estimable_terms, intercepts, random_terms, useful_terms
+from mlmgen.design_warnings import flat_slopes, warnings_of
 from mlmgen.errors import UserError, listing, nearest
-from mlmgen.formula import Formula, categorical_variables, fixed_variables, term_variables
-from mlmgen.model_matrix import ModelMatrix, dependencies, model_matrix
+from mlmgen.expressions import split_source
+from mlmgen.formula import (
+    WHERE,
+    Formula,
+    categorical_variables,
+    fixed_variables,
+    slope_variables,
+    split_variables,
+    term_variables,
+)
+from mlmgen.model_matrix import ModelMatrix, model_matrix, offset
 from mlmgen.obs_columns import Variable, cross, factor, read, require
+from mlmgen.random_terms import quoted
 
-FORMULA = "configuration key formula"
 # A column with a value for every second cell names cells, not donors.
 LARGEST_SHARE_OF_LEVELS = 0.5
-MOST_TERMS = 2
 FEWEST_DONORS_PER_ARM = 2  # the schema's minimum
 
 
@@ -43,7 +52,8 @@ def check(
     also : sequence of str
         Further obs columns that must exist and have no missing values, such as the cell type.
     methods : sequence of str
-        ``glmm`` among them needs a random intercept whose groups lie within donors.
+        ``glmm`` among them needs a random intercept whose groups lie within donors; ``pseudobulk`` needs columns
+        whose means in samples can be told apart.
 
     Returns
     -------
@@ -61,16 +71,19 @@ def check(
     parts = read_parts(obs, formula, donor, sample, reference, where)
     _check_donor(parts, where)
     _check_reference(parts, reference or {})
-    _check_variables(parts, where)
-    _check_terms(parts, where)
-    _check_nesting(parts, where)
-    matrix = model_matrix(formula, parts.fixed, parts.n)
+    _check_variables(parts.variables, parts.n, where)
+    matrix = model_matrix(formula, parts.variables, parts.n)
     refuse_dependent_columns(matrix, parts, where)
+    terms = random_terms(formula, parts, matrix)
+    _check_terms(terms, parts, matrix, where)
+    offset(formula, parts.offsets, parts.n)
     if "glmm" in methods:
-        _check_replicate(parts, where)
+        _check_replicate(terms, parts, where)
     _check_arms(parts, min_donors_per_arm, where)
-    _refuse_saturated(matrix, parts, where)
-    return warnings_of(parts)
+    refuse_saturated(matrix, parts, intercepts(terms), where)
+    if "pseudobulk" in methods:
+        refuse_dependent_samples(matrix, parts, where)
+    return warnings_of(parts, terms, matrix)
 
 
 def review(
@@ -97,10 +110,11 @@ def review(
     if reason:
         return reason, ()
     try:
-        _check_variables(parts, where)
-        matrix = model_matrix(formula, parts.fixed, parts.n)
+        _check_variables(parts.fixed, parts.n, where)
+        matrix = model_matrix(formula, parts.variables, parts.n)
         refuse_dependent_columns(matrix, parts, where)
-        _refuse_saturated(matrix, parts, where)
+        terms, left_out = estimable_terms(formula, parts, matrix)
+        refuse_saturated(matrix, parts, intercepts(terms), where)
     except UserError as error:
         return error.what, ()
     short = [
@@ -110,37 +124,22 @@ def review(
     ]
     absent = [
         f"{v.name} = {v.missing_reference} does not occur here: the level compared with is {v.levels[0]}"
-        for v in parts.fixed.values()
+        for v in parts.variables.values()
         if v.missing_reference
     ]
-    left_out = [f"the random intercept (1 | {term.name}) is left out: {why}" for term, why in useful_terms(parts)[1]]
-    return "", (*short, *absent, *left_out)
+    dropped = [f"{what} is left out: {why}" for what, why in left_out]
+    return "", (*short, *absent, *dropped, *flat_slopes(parts, terms, matrix))
 
 
 def references(obs: pd.DataFrame, formula: Formula, reference: Mapping | None = None) -> dict[str, str]:
-    """Return the reference level of each factor of the fixed effects in all cells of the data.
+    """Return the reference level of each factor of the fixed effects and the slopes in all cells of the data.
 
     Passed on to `mlmgen.design.build`, they keep the meaning of a coefficient the same in every cell type.
     """
-    fixed = read(obs, fixed_variables(formula), categorical_variables(formula), reference, "the input")
-    return {name: variable.levels[0] for name, variable in fixed.items() if variable.is_factor}
-
-
-def refuse_dependent_columns(matrix: ModelMatrix, parts: Parts, where: str) -> None:
-    """Raise a UserError that names the dependent columns and the confounded variables."""
-    found = dependencies(matrix.X)
-    if not found:
-        return
-    names = [matrix.names[j] for j, _ in found]
-    why = dict.fromkeys(_why_dependent(matrix, parts, j, involved) for j, involved in found)
-    word = "column" if len(names) == 1 else "columns"
-    what = f"the design is rank-deficient, {word} {listing(names)} cannot be told apart from the others"
-    used = dict.fromkeys(v for j, involved in found for k in (j, *involved) for v in matrix.variables[k])
-    do = f"Take one of {listing(used)} (or their interaction) out of the formula"
-    together = any("always change together" in reason for reason in why)
-    advice = "these data cannot tell their effects apart" if together else "a batch can be a random intercept"
-    do = f"{do}; {advice}."
-    raise UserError(f"{what}: {'; '.join(why)}", f"{FORMULA}, obs of {where}", do)
+    names = dict.fromkeys((*fixed_variables(formula), *slope_variables(formula)))
+    columns = [name for name in names if name not in split_variables(formula)]
+    found = read(obs, columns, categorical_variables(formula), reference, "the input")
+    return {name: variable.levels[0] for name, variable in found.items() if variable.is_factor}
 
 
 def _check_donor(parts: Parts, where: str) -> None:
@@ -158,9 +157,10 @@ def _check_donor(parts: Parts, where: str) -> None:
 def _check_reference(parts: Parts, reference: Mapping) -> None:
     for name, level in reference.items():
         place = f"configuration key reference.{name}"
-        variable = parts.fixed.get(name)
+        variable = parts.variables.get(name)
         if variable is None:
-            do = f"{nearest(name, parts.fixed)}The formula's fixed effects use: {listing(parts.fixed) or 'no column'}."
+            used = parts.variables
+            do = f"{nearest(name, used)}The formula's fixed effects and slopes use: {listing(used) or 'no column'}."
             raise UserError(f"there is a reference level for {name!r}, which is not in the fixed effects", place, do)
         if not variable.is_factor:
             do = f"Write C({name}) in the formula to use it as a factor, or leave out its reference."
@@ -171,59 +171,49 @@ def _check_reference(parts: Parts, reference: Mapping) -> None:
             raise UserError(f"the reference level {level!r} does not occur in {name!r}", place, do)
 
 
-def _check_variables(parts: Parts, where: str) -> None:
-    for name, variable in parts.fixed.items():
-        if variable.codes.max() == 0:
-            value = variable.levels[0] if variable.is_factor else f"{variable.values[0]:g}"
-            do = f"Take {name} out of the formula, or choose cells in which it varies."
-            what = f"{name!r} is constant: it is {value} in all {parts.n:,} cells"
-            raise UserError(what, f"{where}, obs['{name}']", do)
+def _check_variables(variables: Mapping[str, Variable], n: int, where: str) -> None:
+    for name, variable in variables.items():
+        if variable.codes.max() > 0:
+            continue
+        value = variable.levels[0] if variable.is_factor else f"{variable.values[0]:g}"
+        source = split_source(name)
+        if source != name:
+            what = f"{source} does not vary {name.partition('(')[0]} groups: {name} is {value} in all {n:,} cells"
+            raise UserError(what, f"{WHERE}, {where}", f"Write {source} for {name}, or take it out of the formula.")
+        do = f"Take {name} out of the formula, or choose cells in which it varies."
+        what = f"{name!r} is constant: it is {value} in all {n:,} cells"
+        raise UserError(what, f"{where}, obs['{name}']", do)
 
 
-def _check_terms(parts: Parts, where: str) -> None:
-    for term in parts.terms:
-        written = f"(1 | {term.name})"
-        if term.name in parts.fixed and parts.fixed[term.name].is_factor:
-            do = f"Keep {term.name} in the fixed effects or as {written}, not both."
-            raise UserError(f"{term.name!r} is both a fixed effect and a random intercept", FORMULA, do)
-        if len(term.levels) == parts.n:
-            what = f"the random intercept {written} has a group for each of the {parts.n:,} cells"
-            raise UserError(what, f"{FORMULA}, obs of {where}", "Use columns that group cells, such as the donor.")
-    for term, why in useful_terms(parts)[1]:
-        do = f"Take (1 | {term.name}) out of the formula."
-        raise UserError(f"the random intercept (1 | {term.name}) cannot be estimated: {why}", f"{FORMULA}, {where}", do)
+def _check_terms(terms: tuple[Term, ...], parts: Parts, matrix: ModelMatrix, where: str) -> None:
+    for group in intercepts(terms):
+        if group.name in parts.fixed and parts.fixed[group.name].is_factor:
+            do = f"Keep {group.name} in the fixed effects or as (1 | {group.name}), not both."
+            raise UserError(f"{group.name!r} is both a fixed effect and a random intercept", WHERE, do)
+    for term in terms:
+        if len(term.group.levels) == parts.n:
+            what = f"the {term.kind} {term.text} has a group for each of the {parts.n:,} cells"
+            raise UserError(what, f"{WHERE}, obs of {where}", "Use columns that group cells, such as the donor.")
+    for term, why in useful_terms(terms, parts, matrix)[1]:
+        do = f"Take {term.text} out of the formula."
+        raise UserError(f"the {term.kind} {term.text} cannot be estimated: {why}", f"{WHERE}, {where}", do)
 
 
-def _check_nesting(parts: Parts, where: str) -> None:
-    """Refuse what the engine cannot fit yet: crossed random intercepts and more than two."""
-    names = listing(f"(1 | {term.name})" for term in parts.terms)
-    if len(parts.terms) > MOST_TERMS:
-        do = f"Use one, or two of which one is nested in the other: at most {MOST_TERMS} are supported so far."
-        raise UserError(f"the formula has {len(parts.terms)} random intercepts: {names}", f"{FORMULA}, {where}", do)
-    if len(parts.terms) == MOST_TERMS:
-        first, second = (term.codes for term in parts.terms)
-        if not (determines(first, second) or determines(second, first)):
-            do = (
-                f"Use one of them, or two nested ones such as (1 | {quoted(parts.donor.name)}) and its samples: "
-                "crossed random intercepts are not supported so far."
-            )
-            raise UserError(f"the random intercepts {names} are crossed", f"{FORMULA}, obs of {where}", do)
-
-
-def _check_replicate(parts: Parts, where: str) -> None:
+def _check_replicate(terms: tuple[Term, ...], parts: Parts, where: str) -> None:
     """Refuse a cell-level model without donors: its replicates would be the cells."""
-    if any(determines(term.codes, parts.donor.codes) for term in parts.terms):
+    if any(determines(group.codes, parts.donor.codes) for group in intercepts(terms)):
         return
     donor = quoted(parts.donor.name)
-    terms = listing(f"(1 | {term.name})" for term in parts.terms)
-    seen = f"the formula's random intercepts, {terms}, do not separate" if terms else "no random intercept separates"
+    texts = listing(dict.fromkeys(term.text for term in terms))
+    kind = "random intercepts" if all(term.is_intercept for term in terms) else "random terms"
+    seen = f"the formula's {kind}, {texts}, do not separate" if texts else "no random intercept separates"
     what = (
         f"{seen} the {len(parts.donor.levels):,} donors of {parts.donor.name!r}: "
         f"the glmm would take the {parts.n:,} cells for the replicates and call far too much significant"
     )
     change = f"Write (1 | {donor}) for {donor}" if parts.donor.name in parts.fixed else f"Add (1 | {donor})"
     do = f"{change} in the formula, or leave glmm out of methods."
-    raise UserError(what, f"{FORMULA}, obs of {where}", do)
+    raise UserError(what, f"{WHERE}, obs of {where}", do)
 
 
 def _arms(parts: Parts) -> list[tuple[str, str, int]]:
@@ -275,66 +265,3 @@ def _lost_reference(parts: Parts, formula: Formula) -> str:
         if variable.missing_reference and variable.name in interacting:
             return f"{variable.name} = {variable.missing_reference}, the reference level, does not occur"
     return ""
-
-
-def _why_dependent(matrix: ModelMatrix, parts: Parts, column: int, involved: tuple[int, ...]) -> str:
-    """Explain one dependency in terms of the obs columns."""
-    columns = (column, *involved)
-    names = list(dict.fromkeys(name for k in columns for name in matrix.variables[k]))
-    pairs = [(a, b) for a in names for b in names if a != b]
-    for a, b in pairs if involved else ():
-        if determines(parts.fixed[a].codes, parts.fixed[b].codes):
-            return _confounded(parts.fixed[a], parts.fixed[b])
-    for a, b in pairs:
-        interact = any({a, b} <= set(matrix.variables[k]) for k in columns)
-        empty = _empty_combination(parts.fixed[a], parts.fixed[b]) if interact else ""
-        if empty:
-            return empty
-    others = listing(matrix.names[k] for k in involved)
-    return f"{matrix.names[column]} is a combination of {others}" if others else f"{matrix.names[column]} is always 0"
-
-
-def _confounded(a: Variable, b: Variable) -> str:
-    """Say that ``a`` determines ``b``, with examples."""
-    first = cross(a.codes, b.codes)[1]
-    pairs = listing((f"{_value(a, i)} with {_value(b, i)}" for i in first), 6)
-    if determines(b.codes, a.codes):
-        return f"{a.name} and {b.name} always change together ({pairs})"
-    return f"every {'level' if a.is_factor else 'value'} of {a.name} occurs with only one of {b.name} ({pairs})"
-
-
-def _empty_combination(a: Variable, b: Variable) -> str:
-    """Name a combination of levels that no cell has; empty if there is none."""
-    if not (a.is_factor and b.is_factor):
-        return ""
-    first = cross(a.codes, b.codes)[1]
-    seen = set(zip(a.codes[first].tolist(), b.codes[first].tolist(), strict=True))
-    combinations = itertools.product(range(len(a.levels)), range(len(b.levels)))
-    missing = next((pair for pair in combinations if pair not in seen), None)
-    return f"no cells have {a.name} = {a.levels[missing[0]]} with {b.name} = {b.levels[missing[1]]}" if missing else ""
-
-
-def _value(variable: Variable, cell: int) -> str:
-    return variable.levels[variable.codes[cell]] if variable.is_factor else f"{variable.values[cell]:g}"
-
-
-def _refuse_saturated(matrix: ModelMatrix, parts: Parts, where: str) -> None:
-    """Refuse a design that leaves nothing to estimate the variation between donors or samples from."""
-    units: list[Grouping] = [parts.sample]
-    if any(same_groups(term.codes, parts.donor.codes) for term in parts.terms):
-        units.append(parts.donor)
-    for unit in units:
-        first = cross(unit.codes, matrix.row)[1]
-        rows, groups = matrix.X[matrix.row[first]], unit.codes[first]
-        constant = [j for j in range(rows.shape[1]) if _constant_within(groups, rows[:, j])]
-        between = rows[np.unique(groups, return_index=True)[1]][:, constant]
-        rank = len(constant) - len(dependencies(between))
-        if rank >= len(unit.levels):
-            what = f"{rank} coefficients for {len(unit.levels)} values of {unit.name}"
-            do = "Take variables out of the formula, or add donors."
-            reason = "nothing is left to estimate the variation between them"
-            raise UserError(f"{what}: {reason}", f"{FORMULA}, obs of {where}", do)
-
-
-def _constant_within(groups: np.ndarray, values: np.ndarray) -> bool:
-    return determines(groups, np.unique(values, return_inverse=True)[1].astype(np.int64))

@@ -1,6 +1,5 @@
 """The parts of a design before the model matrix: the donor, the samples, the variables, the random groups."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,8 +7,29 @@ import numpy as np
 import pandas as pd
 
 from mlmgen.errors import UserError, listing
-from mlmgen.formula import Formula, categorical_variables, fixed_variables, variables
-from mlmgen.obs_columns import Variable, cross, crossed_names, factor, read, require
+from mlmgen.evaluation import evaluate, frame
+from mlmgen.expressions import WITHIN, Split
+from mlmgen.formula import (
+    Formula,
+    categorical_variables,
+    fixed_variables,
+    offset_variables,
+    slope_variables,
+    split_variables,
+    variables,
+)
+from mlmgen.obs_columns import (
+    Variable,
+    cross,
+    crossed_names,
+    factor,
+    is_factor_column,
+    number,
+    numbers,
+    read,
+    require,
+    split,
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +60,12 @@ class Parts:
         Ordered by donor, then by the levels of the sample.
     fixed : dict of str to Variable
         The variables of the fixed effects.
-    terms : tuple of Grouping
-        The random intercepts in the order of the formula.
+    slopes : dict of str to Variable
+        Those that only the random slopes have.
+    offsets : dict of str to Variable
+        The variables of the offsets.
+    groups : tuple of Grouping
+        The grouping factor of each random term of the formula.
     within : tuple of str
         Variables of the fixed effects that vary within donors.
     """
@@ -50,8 +74,15 @@ class Parts:
     donor: Grouping
     sample: Grouping
     fixed: dict[str, Variable]
-    terms: tuple[Grouping, ...]
+    slopes: dict[str, Variable]
+    offsets: dict[str, Variable]
+    groups: tuple[Grouping, ...]
     within: tuple[str, ...]
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """Of the fixed effects and the random slopes."""
+        return self.fixed | self.slopes
 
 
 def read_parts(
@@ -76,18 +107,23 @@ def read_parts(
         raise UserError("there are no cells", where, "Choose cell types that have cells.")
     replicate = factor(obs, donor, where)
     donors = Grouping(donor, replicate.levels, replicate.codes)
-    fixed = read(obs, fixed_variables(formula), (*categorical_variables(formula), donor), reference, where)
-    columns = dict.fromkeys(column for group in formula.random for column in group)
+    found = _variables(obs, formula, donors, reference, where)
+    fixed = {name: found[name] for name in fixed_variables(formula)}
+    slopes = {name: found[name] for name in slope_variables(formula) if name not in fixed}
+    offsets = {name: found[name] for name in offset_variables(formula)}
+    columns = dict.fromkeys(column for part in formula.random for column in part.groups)
     factors = {column: replicate if column == donor else factor(obs, column, where) for column in columns}
-    terms = tuple(_crossed(":".join(group), [factors[column] for column in group]) for group in formula.random)
+    groups = tuple(_crossed(part.name, [factors[column] for column in part.groups]) for part in formula.random)
     within = tuple(name for name, variable in fixed.items() if not determines(donors.codes, variable.codes))
     samples = _given_samples(obs, donors, sample, where) if sample else _samples(replicate, fixed, within)
-    return Parts(len(obs), donors, samples, fixed, terms, within)
+    return Parts(len(obs), donors, samples, fixed, slopes, offsets, groups, within)
 
 
 def determines(outer: np.ndarray, inner: np.ndarray) -> bool:
     """Tell whether each level of ``outer`` occurs with one level of ``inner`` only; both (n,) int64 codes."""
-    return cross(outer, inner)[1].size == np.count_nonzero(np.bincount(outer))
+    first = np.zeros(int(outer.max(initial=0)) + 1, dtype=np.int64)
+    first[outer[::-1]] = np.arange(outer.size - 1, -1, -1)
+    return bool((inner == inner[first[outer]]).all())
 
 
 def same_groups(first: np.ndarray, second: np.ndarray) -> bool:
@@ -95,29 +131,36 @@ def same_groups(first: np.ndarray, second: np.ndarray) -> bool:
     return determines(first, second) and determines(second, first)
 
 
-def useful_terms(parts: Parts) -> tuple[tuple[Grouping, ...], tuple[tuple[Grouping, str], ...]]:
-    """Split the random intercepts into those that can be estimated and the others with the reason.
-
-    A term that has one group, or the groups of another term, has no variance of its own.
-    """
-    ranked = sorted(parts.terms, key=lambda term: term.name != parts.donor.name)
-    kept: list[Grouping] = []
-    left_out = []
-    for term in ranked:
-        twin = next((other.name for other in kept if same_groups(term.codes, other.codes)), "")
-        if len(term.levels) < 2:
-            left_out.append((term, f"all cells belong to one group, {term.levels[0]}"))
-        elif twin:
-            left_out.append((term, f"it has the same groups as {twin}"))
-        else:
-            kept.append(term)
-    names = {term.name for term in kept}
-    return tuple(term for term in parts.terms if term.name in names), tuple(left_out)
+def _variables(
+    obs: pd.DataFrame, formula: Formula, donors: Grouping, reference: Mapping | None, where: str
+) -> dict[str, Variable]:
+    """Read the variables of all parts of the formula, and make those of ``within()`` and ``between()``."""
+    splits = split_variables(formula)
+    used = dict.fromkeys((*fixed_variables(formula), *slope_variables(formula), *offset_variables(formula)))
+    plain = [name for name in used if name not in splits]
+    found = read(obs, plain, (*categorical_variables(formula), donors.name), reference, where)
+    return found | {name: _split(obs, splits[name], donors, where) for name in used if name in splits}
 
 
-def quoted(name: str) -> str:
-    """Write a column as a formula needs it: in backticks where it is not a plain name."""
-    return name if re.fullmatch(r"\w[\w.]*", name) else f"`{name}`"
+def _split(obs: pd.DataFrame, wanted: Split, donors: Grouping, where: str) -> Variable:
+    """Split a covariate into the means of donors, or of the groups of another column, and the rest."""
+    for column in wanted.columns:
+        if is_factor_column(obs[column]):
+            what = f"{wanted.name} needs a number, but obs column {column!r} holds text, categories or true/false"
+            raise UserError(what, f"configuration key formula, {where}", "Store it as numbers, or leave it out.")
+    sources = {column: number(obs, column, where) for column in wanted.columns}
+    # In an order that the input's does not affect: center() and the like look at all cells.
+    order = np.argsort(cross(*(variable.codes for variable in sources.values()))[0], kind="stable")
+    found = evaluate(f"0 + I({wanted.expression})", frame(sources, order))[0]
+    if found.shape[1] != 1 or not np.isfinite(found).all():
+        what = f"{wanted.name} needs one finite number for each cell, which {wanted.expression} is not"
+        do = "Use a transformation that is defined for all values of the column, such as log(x + 1)."
+        raise UserError(what, f"configuration key formula, {where}", do)
+    values = np.empty(len(obs))
+    values[order] = found[:, 0]
+    codes = factor(obs, wanted.group, where).codes if wanted.group else donors.codes
+    between, within = split(values, codes)
+    return numbers(wanted.name, within if wanted.kind == WITHIN else between)
 
 
 def _crossed(name: str, factors: list[Variable]) -> Grouping:

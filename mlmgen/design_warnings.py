@@ -2,9 +2,14 @@
 
 import numpy as np
 
-from mlmgen.design_parts import Grouping, Parts, determines, quoted, same_groups
+from mlmgen.design_parts import Grouping, Parts, determines, same_groups
+from mlmgen.design_terms import Term, has_slope, intercepts
 from mlmgen.errors import listing
+from mlmgen.expressions import split_source
+from mlmgen.model_matrix import INTERCEPT, ModelMatrix
 from mlmgen.obs_columns import Variable, cross
+from mlmgen.patterns import FEWEST_ROWS
+from mlmgen.random_terms import quoted
 
 # A column of so few different whole numbers may be codes of groups; with two the test is the same.
 FEWEST_CODES, MOST_CODES = 3, 10
@@ -12,9 +17,16 @@ FEWEST_CODES, MOST_CODES = 3, 10
 TYPE_I_WITHOUT_SAMPLE_TERM = 0.28
 
 
-def warnings_of(parts: Parts) -> tuple[str, ...]:
+def warnings_of(parts: Parts, terms: tuple[Term, ...], matrix: ModelMatrix) -> tuple[str, ...]:
     """Return the warnings about data that passed all checks."""
-    return (*_mostly_constant(parts), *_missing_terms(parts), *_mixed_samples(parts), *_coded_numbers(parts))
+    return (
+        *_mostly_constant(parts),
+        *_missing_terms(parts, terms),
+        *flat_slopes(parts, terms, matrix),
+        *_many_variances(terms),
+        *_mixed_samples(parts),
+        *_coded_numbers(parts, terms),
+    )
 
 
 def _mostly_constant(parts: Parts) -> list[str]:
@@ -44,20 +56,27 @@ def _values_of(parts: Parts, variable: Variable, donor: int) -> str:
     return listing((f"{variable.levels[i]}: {counts[i]} cells" for i in np.flatnonzero(counts)), 4)
 
 
-def _missing_terms(parts: Parts) -> list[str]:
-    """Warn where the replicate of a comparison has no random intercept."""
+def _missing_terms(parts: Parts, terms: tuple[Term, ...]) -> list[str]:
+    """Warn where the replicate of a comparison has no random term."""
     warnings = []
-    donor = quoted(parts.donor.name)
+    donor, random = quoted(parts.donor.name), intercepts(terms)
     for name in parts.within:
         variable = parts.fixed[name]
-        if variable.is_factor and not any(_separates(term, variable, parts) for term in parts.terms):
+        if any(_separates(group, variable, parts) for group in random) or has_slope(terms, name, parts.donor.codes):
+            continue
+        if variable.is_factor:
             warnings.append(
                 f"{name} varies within donors, but the formula has no random intercept for its replicate: "
                 f"cell-level p-values of {name} will be too small (false positives up to "
                 f"{TYPE_I_WITHOUT_SAMPLE_TERM} at 0.05); add (1 | {donor}:{quoted(name)})"
             )
-    nested = [term.name for term in parts.terms if determines(term.codes, parts.donor.codes)]
-    has_donor = any(same_groups(term.codes, parts.donor.codes) for term in parts.terms)
+        elif _is_of_samples(parts, variable):
+            warnings.append(
+                f"{name} varies within donors, but the formula has no random slope of it: "
+                f"cell-level p-values of {name} will be too small; write (1 + {quoted(name)} | {donor})"
+            )
+    nested = [group.name for group in random if determines(group.codes, parts.donor.codes)]
+    has_donor = any(same_groups(group.codes, parts.donor.codes) for group in random)
     if nested and not has_donor and parts.donor.name not in parts.fixed:
         warnings.append(
             f"the formula has no random intercept for {donor}: the groups of {listing(nested)} of one donor "
@@ -66,20 +85,70 @@ def _missing_terms(parts: Parts) -> list[str]:
     return warnings
 
 
-def _separates(term: Grouping, variable: Variable, parts: Parts) -> bool:
-    return determines(term.codes, variable.codes) and determines(term.codes, parts.donor.codes)
+def _separates(group: Grouping, variable: Variable, parts: Parts) -> bool:
+    return determines(group.codes, variable.codes) and determines(group.codes, parts.donor.codes)
+
+
+def _is_of_samples(parts: Parts, variable: Variable) -> bool:
+    """Tell whether a number was measured on visits or wells of a donor rather than on cells."""
+    return len(cross(parts.donor.codes, variable.codes)[1]) * FEWEST_ROWS <= parts.n
+
+
+def flat_slopes(parts: Parts, terms: tuple[Term, ...], matrix: ModelMatrix) -> list[str]:
+    """Warn of slopes over what does not vary within any group."""
+    warnings = []
+    with_intercept = {term.group.name for term in terms if INTERCEPT in term.effects}
+    for term in terms:
+        codes = term.group.codes
+        first = np.unique(codes, return_index=True)[1]
+        values = [column[matrix.row] for column in term.Z.T]
+        flat = [
+            effect
+            for effect, z in zip(term.effects, values, strict=True)
+            if effect != INTERCEPT and (z == z[first][codes]).all()
+        ]
+        alone = len(term.effects) == 1 and term.group.name not in with_intercept
+        if flat and not alone:
+            does, other = ("does", "its variance") if len(flat) == 1 else ("do", "their variances")
+            warnings.append(
+                f"{listing(flat)} {does} not vary within any group of {term.group.name}: {other} in {term.text} can "
+                f"hardly be told from that of the other effects; leave {listing(flat)} out of {term.text}"
+            )
+    return warnings
+
+
+def _many_variances(terms: tuple[Term, ...]) -> list[str]:
+    """Warn of covariance matrices with more entries than there are groups."""
+    warnings = []
+    for term in terms:
+        q, groups = len(term.effects), len(term.group.levels)
+        if q > 1 and q * (q + 1) // 2 > groups:
+            warnings.append(
+                f"{term.text} asks for {q * (q + 1) // 2} variances and covariances from {groups} groups of "
+                f"{term.group.name}; {term.text.replace('|', '||')} asks for {q} variances"
+            )
+    return warnings
 
 
 def _mixed_samples(parts: Parts) -> list[str]:
-    return [
-        f"{name} varies within the samples of {parts.sample.name!r}: pseudobulk sees only its mean in each sample; "
-        "sample: null makes samples of donor x the factors that vary within donors"
-        for name in parts.within
-        if parts.fixed[name].is_factor and not determines(parts.sample.codes, parts.fixed[name].codes)
-    ]
+    """Warn of what varies within samples, where pseudobulk has only a mean."""
+    warnings = []
+    for name in parts.within:
+        variable = parts.fixed[name]
+        seen = (
+            f"{name} varies within the samples of {parts.sample.name!r}: pseudobulk sees only its mean in each sample"
+        )
+        if determines(parts.sample.codes, variable.codes):
+            continue
+        if variable.is_factor:
+            do = "sample: null makes samples of donor x the factors that vary within donors"
+            warnings.append(f"{seen}; {do}")
+        elif _is_of_samples(parts, variable):
+            warnings.append(f"{seen}; set sample to the obs column of the visit or whatever {name} was measured on")
+    return warnings
 
 
-def _coded_numbers(parts: Parts) -> list[str]:
+def _coded_numbers(parts: Parts, terms: tuple[Term, ...]) -> list[str]:
     """Warn of whole numbers that look like codes of groups."""
     return [
         f"{name} is stored as numbers and enters as a slope over its {variable.codes.max() + 1} values; "
@@ -88,4 +157,6 @@ def _coded_numbers(parts: Parts) -> list[str]:
         if not variable.is_factor
         and FEWEST_CODES <= variable.codes.max() + 1 <= MOST_CODES
         and (variable.values % 1 == 0).all()
+        and split_source(name) == name
+        and not has_slope(terms, name, np.zeros(parts.n, dtype=np.int64))
     ]

@@ -1,4 +1,4 @@
-"""Moderated tests of contrasts: fits and posterior weights in, an ``Effects`` out."""
+"""Tests of contrasts: fits and posterior weights in, an ``Effects`` out. Moderated where there is a variance grid."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,11 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri_exp
 
-from mlmgen.compress import Compressed, compress
-from mlmgen.fit import CHUNK, DISPERSION, active_parameters, grid_shape, in_chunks, separated_ridge, thread_work
+from mlmgen.compress import Compressed, compress, for_family
+from mlmgen.fitting import active_parameters, grid_shape, has_grid, separated_ridge, thread_work
 from mlmgen.kernels.arrowhead import Work, workspace
 from mlmgen.kernels.mixture import Contrasts, TestWork, test_genes
+from mlmgen.multilevel import DISPERSION, responses
+from mlmgen.threads import CHUNK, in_chunks
 from mlmgen.types import Contrast, Counts, Design, Effects, GeneFits, Moderated
+from mlmgen.wald import chi_square_quantile, wald
 
 
 class EngineVariances(NamedTuple):
@@ -37,36 +40,62 @@ def test(
     Parameters
     ----------
     counts, design, family, level, threads, progress
-        As for ``fit.fit_shard``.
+        As for ``fitting.fit_shard``.
     fits, moderated
         Of the same genes.
     contrasts : tuple of Contrast
     """
-    packed = compress(design)
+    family = "nb" if level == "samples" else family
+    if not has_grid(fits):
+        return wald(fits, design, contrasts)
+    packed, counts = for_family(compress(design), family), responses(counts, design, family)
     shape = grid_shape(active_parameters(packed, family, level), level)
     engine = engine_variances(packed, fits, moderated)
-    G, C = len(counts.genes), len(contrasts)
+    effects = np.full((len(counts.genes), len(contrasts), 4), np.nan)
+    log_p = np.full(effects.shape[:2], np.nan)
+    ranks = np.array([len(contrast.weights) for contrast in contrasts])
+    for rank in np.unique(ranks):
+        of_rank = np.flatnonzero(ranks == rank)
+        bundle = contrast_designs(packed, [contrasts[c] for c in of_rank])
+        report = progress if rank == ranks.max() else None
+        effects[:, of_rank], log_p[:, of_rank] = _run(
+            packed, counts, fits, engine, shape, bundle, level == "samples", threads, report
+        )
+    return _effects(contrasts, ranks, effects, log_p)
+
+
+def _run(packed, counts, fits, engine, shape, bundle, samples: bool, threads: int, progress):
+    """Run ``test_genes`` over chunks of genes on the threads; return the effects (G, C, 4) and log p (G, C)."""
+    G, C = len(counts.genes), len(bundle.weights)
     effects, log_p = np.full((G, C, 4), np.nan), np.full((G, C), np.nan)
     fitted = np.isfinite(fits.loglik) & np.isfinite(engine.weights).all(axis=1)
-    bundle, ridge = contrast_designs(packed, contrasts), separated_ridge(packed)
-    data = (counts.start, counts.rows, counts.values)
+    ridge, data = separated_ridge(packed), (counts.start, counts.rows, counts.values)
     longest = int(np.diff(counts.start).max(initial=0))
 
     def run(work, first):
         last = min(first + CHUNK, G)
         gene_work, own, wk, test_work = work
         test_genes(
-            own, data, fitted, first, last, engine, shape, bundle, level == "samples", ridge,
-            (gene_work, wk, test_work), effects, log_p,
+            own, data, fitted, first, last, engine, shape, bundle, samples, ridge, (gene_work, wk, test_work),
+            effects, log_p,
         )  # fmt: skip
         return last - first
 
     def make_work():
         (gene_work, wk, _), own = thread_work(packed, longest)
-        return gene_work, own, wk, contrast_work(packed, engine.weights.shape[1], C)
+        return gene_work, own, wk, contrast_work(packed, engine.weights.shape[1], C, bundle.rank)
 
     in_chunks(run, make_work, range(0, G, CHUNK), threads, progress)
+    return effects, log_p
+
+
+def _effects(contrasts, ranks, effects, log_p) -> Effects:
+    """Name the columns; a joint test has no effect of its own."""
+    effects[:, ranks > 1] = np.nan
     sign = np.where(effects[..., 0] < 0, -1.0, 1.0)
+    statistic = -sign * ndtri_exp(log_p - np.log(2.0))
+    for c in np.flatnonzero(ranks > 1):
+        statistic[:, c] = chi_square_quantile(log_p[:, c], int(ranks[c]))
     return Effects(
         contrasts=tuple(c.name for c in contrasts),
         estimate=effects[..., 0],
@@ -74,7 +103,8 @@ def test(
         ci_low=effects[..., 2],
         ci_high=effects[..., 3],
         log_pvalue=log_p,
-        statistic=-sign * ndtri_exp(log_p - np.log(2.0)),
+        statistic=statistic,
+        df=np.full(log_p.shape, np.nan),
     )
 
 
@@ -82,6 +112,7 @@ def engine_variances(packed: Compressed, fits: GeneFits, moderated: Moderated) -
     """Put variances, grid and weights in the engine's order; components that are not estimated are zero."""
     G = len(fits.genes)
     psi, box = np.zeros((G, 3)), np.full((G, 3, 2), np.nan)
+    psi[:, 2] = packed.fixed_phi
     columns = engine_columns(packed, fits.components)
     for v, column in enumerate(columns):
         psi[:, column] = fits.variance[:, v]
@@ -97,21 +128,21 @@ def engine_columns(packed: Compressed, components: tuple[str, ...]) -> list[int]
     return [2 if name == DISPERSION else positions[v] for v, name in enumerate(components)]
 
 
-def contrast_designs(packed: Compressed, contrasts: tuple[Contrast, ...]) -> Contrasts:
-    """Build for every contrast the design of its null model: X times a basis of the directions with c'beta = 0."""
-    weights = np.array([c.weights for c in contrasts], dtype=np.float64).reshape(len(contrasts), -1)
-    bases = []
-    for c in weights:
-        _, _, vt = np.linalg.svd(c[None, :])
-        bases.append(np.ascontiguousarray(vt[1:].T))
-    basis = np.array(bases).reshape(len(contrasts), weights.shape[1], weights.shape[1] - 1)
+def contrast_designs(packed: Compressed, contrasts: list[Contrast]) -> Contrasts:
+    """Build for contrasts of one rank the designs of their null models: X times a basis of what they leave free."""
+    weights = np.array([c.weights for c in contrasts], dtype=np.float64)
+    C, r, p = weights.shape
+    basis = np.empty((C, p, p - r))
+    for c in range(C):
+        basis[c] = np.linalg.svd(weights[c])[2][r:].T
     designs = np.ascontiguousarray(np.einsum("cij,ip->cjp", basis, packed.structure.X))
-    return Contrasts(weights, designs, basis, np.log((weights**2).sum(axis=1)))
+    first = np.ascontiguousarray(weights[:, 0])
+    return Contrasts(int(r), first, designs, basis, np.log((first**2).sum(axis=1)))
 
 
-def contrast_work(packed: Compressed, K: int, C: int) -> TestWork:
+def contrast_work(packed: Compressed, K: int, C: int, rank: int = 1) -> TestWork:
     """Allocate a thread's scratch for the tests."""
     st = packed.structure
-    null: Work = workspace(st._replace(X=st.X[1:]))
+    null: Work = workspace(st._replace(X=st.X[rank:]))
     vectors = [np.zeros(K, np.int64), np.zeros(K), np.zeros(K), np.zeros(K), np.zeros((K, C)), np.zeros((K, C))]
-    return TestWork(null, *vectors, *(np.zeros(3) for _ in range(4)), np.zeros(st.X.shape[0] - 1))
+    return TestWork(null, *vectors, *(np.zeros(3) for _ in range(4)), np.zeros(st.X.shape[0] - rank))

@@ -4,12 +4,16 @@ The log variance of gene g has the prior N(m + slope z_g, s^2), z_g the centered
 hyperparameters (m, slope, s) are averaged over a lattice with a weak hyperprior, not maximized: sound
 from a few dozen genes up. beta is integrated out of the REML likelihood, so true effects do not
 leak into the prior. Two components are moderated in turn, each with the other integrated out.
+
+A component that is not on the grid keeps its estimate v. Its interval is exp(log v +- 1.96 s), s the standard error of
+log v; of a covariance v +- 1.96 s.
 """
 
+import re
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp, ndtr
+from scipy.special import logsumexp, ndtr, ndtri
 
 from mlmgen.status import Status
 from mlmgen.types import GeneFits, Moderated
@@ -53,15 +57,16 @@ def moderate(fits: GeneFits, log_total: np.ndarray) -> Moderated:
     Parameters
     ----------
     fits : GeneFits
-        All genes of a cell type and method.
+        All genes of a cell type and method. Without a variance grid there is no prior: K = 0, and what was
+        estimated stays.
     log_total : (G,) float64
         Natural log of each gene's total count.
     """
-    G, V = fits.variance.shape
+    V = len(fits.components)
     axes = [int(v) for v in np.flatnonzero(fits.grid_shape > 1)]
     fitted = np.isfinite(fits.grid_loglik).any(axis=1)
     weights = np.full(fits.grid_loglik.shape, np.nan)
-    mean, low, high = fits.variance.copy(), np.full((G, V), np.nan), np.full((G, V), np.nan)
+    mean, (low, high) = fits.variance.copy(), intervals(fits)
     prior = np.full((V, 3), np.nan)
     if not axes:
         weights[fitted] = 1.0
@@ -86,6 +91,27 @@ def moderate(fits: GeneFits, log_total: np.ndarray) -> Moderated:
                 np.dot(hypers[axis].weight, x) for x in (hypers[axis].mean, hypers[axis].slope, hypers[axis].spread)
             ]
     return Moderated(weights=weights, variance=mean, ci_low=low, ci_high=high, prior=prior)
+
+
+def intervals(fits: GeneFits) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % intervals of the components from their standard errors, (G, V) each; NaN at the boundary."""
+    spread = ndtri(INTERVAL[1]) * fits.variance_se
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = fits.variance * np.exp(-spread), fits.variance * np.exp(spread)
+    for v in covariances(fits.components):
+        low[:, v], high[:, v] = fits.variance[:, v] - spread[:, v], fits.variance[:, v] + spread[:, v]
+    return low, high
+
+
+def covariances(components: tuple[str, ...]) -> list[int]:
+    """Return the places of the covariances: ``donor: a, b`` where there are ``donor: a`` and ``donor: b``."""
+    pairs = set()
+    for name in components:
+        # An effect may hold a colon itself, as in condition[T.a: b].
+        for place in (match.start() for match in re.finditer(": ", name)):
+            others = [other[place + 2 :] for other in components if other.startswith(name[: place + 2])]
+            pairs |= {f"{name}, {other}" for other in others}
+    return [v for v, name in enumerate(components) if name in pairs]
 
 
 def grid_points(low: np.ndarray, high: np.ndarray, count: int) -> np.ndarray:

@@ -23,7 +23,8 @@ class Variable:
     ----------
     name : str
     levels : tuple of str
-        Of a factor, those that occur: the reference first, the others in natural order. Empty for numbers.
+        Of a factor, those that occur: the reference first, the others in natural order or in the order asked for.
+        Empty for numbers.
     categories : tuple
         The levels as formulaic sees them: numbers where a numeric column is a factor by ``C()``.
     codes : (n,) int64
@@ -84,7 +85,8 @@ def factor(obs: pd.DataFrame, name: str, where: str, reference: object = None) -
     where : str
         The file, for messages.
     reference : object, optional
-        The level to put first; without one, levels are in natural order.
+        The level to put first, or a tuple of levels in their order, of which those that do not occur are skipped;
+        the others follow in natural order.
 
     Raises
     ------
@@ -107,13 +109,17 @@ def factor(obs: pd.DataFrame, name: str, where: str, reference: object = None) -
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         order = sorted(distinct, key=distinct.get)
         categories = {level: int(value) if float(value).is_integer() else value for level, value in distinct.items()}
-    wanted = None if reference is None else text(reference)
-    if wanted in distinct:
-        order = [wanted, *(level for level in order if level != wanted)]
+    wanted = [] if reference is None else [text(level) for level in _in_front(reference)]
+    order = list(dict.fromkeys([*(level for level in wanted if level in distinct), *order]))
     position = {level: i for i, level in enumerate(order)}
     new = np.array([position[level] for level in texts], dtype=np.int64)[codes]
-    absent = wanted if wanted is not None and wanted not in distinct else ""
+    absent = wanted[0] if wanted and wanted[0] not in distinct else ""
     return Variable(name, tuple(order), tuple(categories[t] for t in order), new, np.empty(0), absent)
+
+
+def _in_front(reference: object) -> tuple:
+    """Return the levels that a reference puts first: itself, or all of a tuple."""
+    return reference if isinstance(reference, tuple) else (reference,)
 
 
 def number(obs: pd.DataFrame, name: str, where: str) -> Variable:
@@ -133,8 +139,7 @@ def number(obs: pd.DataFrame, name: str, where: str) -> Variable:
     if not np.isfinite(values).all():
         do = "Correct the values or leave these cells out."
         raise UserError(f"{int(np.isinf(values).sum())} cells have an infinite {name}", f"{where}, obs['{name}']", do)
-    codes = np.unique(values, return_inverse=True)[1].astype(np.int64)
-    return Variable(name, (), (), codes, values + 0.0)
+    return numbers(name, values)
 
 
 def is_factor_column(column: pd.Series) -> bool:
@@ -151,7 +156,7 @@ def is_factor_column(column: pd.Series) -> bool:
 def read(
     obs: pd.DataFrame, names: Sequence[str], categorical: Sequence[str], reference: Mapping | None, where: str
 ) -> dict[str, Variable]:
-    """Read the variables of the fixed effects.
+    """Read variables as factors or numbers.
 
     Parameters
     ----------
@@ -160,7 +165,7 @@ def read(
     categorical : sequence of str
         Numeric columns among them that are factors all the same.
     reference : mapping, optional
-        Reference levels by column.
+        By column, as for `factor`.
     where : str
     """
     reference = reference or {}
@@ -171,6 +176,37 @@ def read(
         else:
             found[name] = number(obs, name, where)
     return found
+
+
+def split(values: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split numbers into the mean of their group and what they differ from it.
+
+    Parameters
+    ----------
+    values : (n,) float64
+    codes : (n,) int64
+        Group of each cell, from 0 without gaps.
+
+    Returns
+    -------
+    between : (n,) float64
+        The mean over the cells of the group, in the units of the values.
+    within : (n,) float64
+        ``values - between``, exactly 0 in groups where the values do not vary.
+    """
+    # Sorted, so that the last bits do not depend on the order of the cells.
+    order = np.lexsort((values, codes))
+    ordered, cells = values[order], np.bincount(codes)
+    start = np.cumsum(cells) - cells
+    low, high = ordered[start], ordered[start + cells - 1]
+    mean = np.where(low == high, low, np.add.reduceat(ordered, start) / cells)
+    return mean[codes], values - mean[codes]
+
+
+def numbers(name: str, values: np.ndarray) -> Variable:
+    """Return finite numbers as a variable."""
+    codes = np.unique(values, return_inverse=True)[1].astype(np.int64)
+    return Variable(name, (), (), codes, values + 0.0)
 
 
 def cross(*codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -55,7 +55,7 @@ class Plan:
     donor : str
     sample : str or None
     reference : dict of str to str
-        Reference level of every categorical variable of the fixed effects.
+        Reference level of every categorical variable of the fixed effects and slopes.
     filters : dict
         ``min_cells_per_donor``, ``min_donors_per_arm``.
     where : str
@@ -206,7 +206,8 @@ def size_factors(
 
 def _samples(obs: pd.DataFrame, plan: Plan) -> np.ndarray:
     """Number the samples over all cell types; factors that are constant within donors split nothing."""
-    by = [plan.sample] if plan.sample else list(dict.fromkeys([plan.donor, *plan.reference]))
+    factors = [name for name in formulas.fixed_variables(plan.formula) if name in plan.reference]
+    by = [plan.sample] if plan.sample else list(dict.fromkeys([plan.donor, *factors]))
     return obs.groupby(by, observed=True).ngroup().to_numpy()
 
 
@@ -320,7 +321,7 @@ def sample_table(obs: pd.DataFrame, cells: Design, samples: Design) -> pd.DataFr
     table = groups[constant].first()
     table.index = pd.Index(samples.sample.levels, dtype=object)
     table["n_cells"] = np.bincount(code, minlength=len(table)).astype(np.int32)
-    table["size_factor"] = np.exp(samples.log_size)
+    table["size_factor"] = np.exp(samples.log_size - samples.offset)
     table["pattern"] = samples.pattern
     return table
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlmgen.types import Counts, Design, RandomTerm
+from mlmgen.types import Counts, Design, Groups, RandomTerm
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -216,20 +216,29 @@ def _two_arms(donor: np.ndarray, arm: np.ndarray, n_cells: np.ndarray, log_size:
     names = _names("D", donor.max() + 1, 2)
     own = tuple(f"{names[d]}:{('ctrl', 'stim')[a]}" for d, a in zip(donor, arm, strict=True)) if paired else names
     codes = np.arange(len(donor), dtype=np.int32)
-    donors = RandomTerm("donor", names, donor.astype(np.int32))
-    terms = (donors, RandomTerm("donor:condition", own, codes)) if paired else (donors,)
+    donors = Groups("donor", names, donor.astype(np.int32))
+    groups = (donors, Groups("donor:condition", own, codes)) if paired else (donors,)
     return Design(
-        formula="~ condition + " + " + ".join(f"(1 | {term.name})" for term in terms),
+        formula="~ condition + " + " + ".join(f"(1 | {group.name})" for group in groups),
         coefficients=("(Intercept)", "condition[T.stim]"),
         X=np.column_stack([np.ones(len(arm)), arm.astype(float)]),
-        terms=terms,
+        basis=np.zeros(2, dtype=np.int32),
+        functions=np.empty((len(log_size), 0)),
+        function_names=(),
+        terms=tuple(_random_intercepts(group) for group in groups),
         donor=donors,
-        sample=RandomTerm("sample", own, codes),
+        sample=Groups("sample", own, codes),
         pattern=np.repeat(codes, n_cells),
         log_size=log_size,
+        offset=np.zeros(len(log_size)),
         means={"condition[ctrl]": np.array([1.0, 0.0]), "condition[stim]": np.array([1.0, 1.0])},
         within=("condition",) if paired else (),
     )
+
+
+def _random_intercepts(group: Groups) -> RandomTerm:
+    ones, basis = np.ones((1, len(group.codes))), np.zeros(1, dtype=np.int32)
+    return RandomTerm(group.name, group.levels, group.codes, ("(Intercept)",), ones, basis)
 
 
 def _demo_donors(rng: np.random.Generator) -> dict[str, np.ndarray]:

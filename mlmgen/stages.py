@@ -8,11 +8,19 @@ import numpy as np
 from mlmgen import config, io
 from mlmgen.errors import UserError, listing
 from mlmgen.progress import say
+from mlmgen.stages_fit import refuse_quadrature
 
 REASONS_SHOWN = 3  # cell types named in a message
 
 
-def prepare(input: str, output: Sequence[str], settings: dict, threads: int = 1, methods: Sequence[str] = ()) -> None:
+def prepare(
+    input: str,
+    output: Sequence[str],
+    settings: dict,
+    threads: int = 1,
+    methods: Sequence[str] = (),
+    contrasts: dict | None = None,
+) -> None:
     """Split the input into one gene-major file per cell type.
 
     All checks come before the first file is written.
@@ -29,11 +37,13 @@ def prepare(input: str, output: Sequence[str], settings: dict, threads: int = 1,
         Not used.
     methods : sequence of str
         The methods to come, for checks only: what is written does not depend on them.
+    contrasts : dict, optional
+        Settings of the stage contrasts, likewise for checks only.
 
     Raises
     ------
     UserError
-        For a problem of the whole data set, or where no cell type is left.
+        For a problem of the whole data set or of a contrast, or where no cell type is left.
     """
     from mlmgen import counts as matrices
     from mlmgen import formula as formulas
@@ -57,6 +67,8 @@ def prepare(input: str, output: Sequence[str], settings: dict, threads: int = 1,
         warnings += [f"cells without a single count are left out: {concerned:,}"] * (concerned > 0)
     size = steps.size_factors(settings["size_factors"], obs, of_cell >= 0, X, total, plan)
     parts = _parts(obs, of_cell, selected, size, plan)
+    if contrasts is not None:
+        resolved({part.name: part.design for part in parts if part.design}, contrasts, methods)
     for warning in warnings:
         say(f"prepare: warning: {warning}")
     shared = {"settings": settings, "checksum": io.checksum(input), **_versions()}
@@ -156,22 +168,27 @@ def pseudobulk(prepared: Sequence[str], output: Sequence[str], settings: dict, t
     from mlmgen import design as designs
     from mlmgen import prepare as steps
     from mlmgen import pseudobulk as level
+    from mlmgen.design_rank import why_not_samples
 
     for source, path in zip(prepared, output, strict=True):
         meta = io.read_meta(source)
         X, obs, var = io.read_prepared_cells(source)
+        cells = None if meta["skipped"] else io.read_design(source)
+        samples = None if cells is None else designs.for_samples(cells)
+        if samples is not None:
+            meta = {**meta, "skipped": why_not_samples(samples)}
         if meta["skipped"]:
             io.write_prepared(path, X[:0], obs.iloc[:0], var, None, meta)
             say(f"pseudobulk: {meta['cell_type']}: skipped: {meta['skipped']}")
             continue
-        cells = io.read_design(source)
-        samples = designs.for_samples(cells)
         summed = level.aggregate(X, cells)
         io.write_prepared(path, summed, steps.sample_table(obs, cells, samples), var, samples, meta)
         say(f"pseudobulk: {meta['cell_type']}: {summed.shape[0]:,} samples of {meta['n_donors']:,} donors")
 
 
-def contrasts(prepared: Sequence[str], output: str, settings: dict, threads: int = 1) -> None:
+def contrasts(
+    prepared: Sequence[str], output: str, settings: dict, threads: int = 1, methods: Sequence[str] = ()
+) -> None:
     """Resolve the contrasts on the design of each cell type.
 
     A contrast that one cell type cannot estimate (a level is not there) is left out for it with a
@@ -184,19 +201,52 @@ def contrasts(prepared: Sequence[str], output: str, settings: dict, threads: int
         JSON: ``contrasts``, the names in order; ``cell_types``, for each the list of its contrasts with
         ``name``, ``expression`` and ``weights``; ``left_out``, for each the reason by name.
     settings : dict
-        ``contrasts``: list of [name, expression], or None for every coefficient but the intercept.
+        ``contrasts``: list of [name, expression or list of expressions], or None for every coefficient but the
+        intercept. ``integration`` of the fits.
     threads : int
         Not used.
+    methods : sequence of str
+        As for `resolved`.
+    """
+    metas = {path: io.read_meta(path) for path in prepared}
+    designs = {meta["cell_type"]: io.read_design(path) for path, meta in metas.items() if not meta["skipped"]}
+    found = resolved(designs, settings, methods)
+    for cell_type, reasons in found["left_out"].items():
+        for name, reason in reasons.items():
+            say(f"contrasts: warning: {cell_type}: {name} cannot be estimated: {reason}")
+    io.write_json(output, found)
+    say(f"contrasts: {listing(found['contrasts'])}")
+
+
+def resolved(designs: dict, settings: dict, methods: Sequence[str]) -> dict:
+    """Resolve the contrasts on designs.
+
+    Parameters
+    ----------
+    designs : dict of str to Design
+        By cell type.
+    settings : dict
+        As for `contrasts`.
+    methods : sequence of str
+        Where ``glmm`` is among them, the designs of the cells must be ones that ``integration`` covers.
+
+    Returns
+    -------
+    dict
+        As `contrasts` writes it.
+
+    Raises
+    ------
+    UserError
+        For a contrast that no design can estimate, and for what quadrature cannot integrate.
     """
     chosen = settings.get("contrasts")
     chosen = dict(chosen) if chosen else None
     found, left_out, problems = {}, {}, {}
-    for path in prepared:
-        meta = io.read_meta(path)
-        if meta["skipped"]:
-            continue
-        name = meta["cell_type"]
-        found[name], left_out[name] = _resolved(chosen, io.read_design(path), problems)
+    for cell_type, design in designs.items():
+        if "glmm" in methods:
+            refuse_quadrature(design, settings.get("integration", "laplace"), f"cell type {cell_type}")
+        found[cell_type], left_out[cell_type] = _resolved(chosen, design, problems)
     names = list(chosen or dict.fromkeys(contrast["name"] for of_one in found.values() for contrast in of_one))
     for name in names:
         if not any(contrast["name"] == name for of_one in found.values() for contrast in of_one):
@@ -204,11 +254,7 @@ def contrasts(prepared: Sequence[str], output: str, settings: dict, threads: int
     for cell_type, of_one in found.items():
         absent = set(names) - {contrast["name"] for contrast in of_one} - set(left_out[cell_type])
         left_out[cell_type] |= {name: "it has no such coefficient" for name in names if name in absent}
-    for cell_type, reasons in left_out.items():
-        for name, reason in reasons.items():
-            say(f"contrasts: warning: {cell_type}: {name} cannot be estimated: {reason}")
-    io.write_json(output, {"contrasts": names, "cell_types": found, "left_out": left_out})
-    say(f"contrasts: {listing(names)}")
+    return {"contrasts": names, "cell_types": found, "left_out": left_out}
 
 
 def _resolved(chosen: dict | None, design, problems: dict) -> tuple[list[dict], dict[str, str]]:

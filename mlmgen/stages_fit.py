@@ -3,17 +3,35 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mlmgen import filters, io
-from mlmgen.errors import UserError
+from mlmgen.errors import UserError, listing
 from mlmgen.progress import Progress, say
+from mlmgen.replicates import separates_donors
 from mlmgen.status import Status, label
-from mlmgen.types import Contrast, Design, Effects, GeneFits, Moderated
+from mlmgen.types import Contrast, Counts, Design, Effects, GeneFits, Moderated
 
 LEVEL = {"glmm": "cells", "pseudobulk": "samples"}
-FIT_KERNEL, TEST_KERNEL = "engine.fit_genes", "mixture.test_genes"  # as numba names its cached files
+# As numba names its cached files: fits with a variance grid, fits of every other model, moderated tests.
+GRID_KERNEL, MODEL_KERNEL, TEST_KERNEL = "engine.fit_genes", "multilevel.fit_models", "mixture.test_genes"
+COMPILING = {GRID_KERNEL: "about a minute", MODEL_KERNEL: "about three minutes", TEST_KERNEL: "about a minute"}
+
+
+class Options(NamedTuple):
+    """How one method fits; the values that `mlmgen.fitting.fit_shard` takes."""
+
+    family: str
+    method: str
+    integration: str
+    nodes: int
+    likelihood: str
+
+
+# Sums of samples have one model: their dispersion is the variance between replicates.
+OF_SAMPLES = Options("nb", "reml", "laplace", 1, "compressed")
 
 
 def bounds(shard: tuple[int, int], n_genes: int) -> tuple[int, int]:
@@ -40,34 +58,75 @@ def fit(counts: str, method: str, shard: tuple[int, int], output: str, settings:
     shard : (int, int)
     output : str
     settings : dict
-        ``family`` and the expression ``filters``.
+        ``family``, ``estimation``, ``integration``, ``quadrature_nodes``, ``likelihood``, and the ``filters`` of genes.
     threads : int
+
+    Raises
+    ------
+    UserError
+        Where cells would be the replicates, or quadrature cannot integrate the model.
     """
     meta, statistics = io.read_meta(counts), io.read_gene_statistics(counts)
     start, stop = bounds(shard, len(statistics["gene"]))
     name = f"fit {method}, {meta['cell_type']}, shard {shard[0]} of {shard[1]}"
     if meta["skipped"]:
         say(f"{name}: skipped, {meta['skipped']}")
-        fits = not_fitted(statistics["gene"][start:stop])
+        fits = not_fitted(statistics["gene"][start:stop], options_of(settings, method).method)
     else:
         fits = _fit(counts, method, (start, stop), settings, threads, name, meta, statistics)
     io.write_record(output, fits, {"method": method, "cell_type": meta["cell_type"], "settings": settings})
 
 
 def _fit(counts, method, genes, settings, threads, name, meta, statistics) -> GeneFits:
-    from mlmgen.fit import fit_shard
+    from mlmgen.fitting import fit_shard
 
-    start, stop = genes
-    keep = filters.keep(statistics, meta["n_cells"], settings["filters"])[start:stop]
+    (start, stop), o, level = genes, options_of(settings, method), LEVEL[method]
+    keep = filters.keep(statistics, meta["n_cells"], settings["filters"]) & ~always_detected(
+        statistics, meta["n_cells"], o.family
+    )
+    keep = keep[start:stop]
     say(f"{name}: {keep.sum():,} of {stop - start:,} genes pass the filters")
     design, data = io.read_design(counts), io.read_counts(counts, start, stop)
     if method == "glmm":
         refuse_cells_as_replicates(design, counts)
-    announce_compilation(FIT_KERNEL, name)
+        refuse_quadrature(design, o.integration, counts)
+    announce_compilation(fit_kernel(design, o, level), name)
     progress = Progress(stop - start, name)
-    fits = fit_shard(data, design, keep, settings["family"], LEVEL[method], threads, progress)
+    data = log_normalized(data, design) if o.family == "gaussian" else data
+    fits = fit_shard(
+        data, design, keep, o.family, level, threads, progress,
+        method=o.method, integration=o.integration, nodes=o.nodes, likelihood=o.likelihood,
+    )  # fmt: skip
     progress.finish(_outcomes(fits.status))
     return fits
+
+
+def options_of(settings: dict, method: str) -> Options:
+    """Return how a method fits with the settings of the stage, which are for cells alone."""
+    if method == "pseudobulk":
+        return OF_SAMPLES
+    names = ("family", "estimation", "integration", "quadrature_nodes", "likelihood")
+    return Options(*(settings[name] for name in names))
+
+
+def always_detected(statistics: dict, n_cells: int, family: str) -> np.ndarray:
+    """Return which genes are detected in every cell, (G,) bool: a model of detection has nothing to compare there."""
+    everywhere = np.asarray(statistics["n_cells_expressing"]) == n_cells
+    return everywhere if family == "bernoulli" else np.zeros_like(everywhere)
+
+
+def log_normalized(counts: Counts, design: Design) -> Counts:
+    """Return log1p(count / size factor), the response of the gaussian family; zeros stay zeros."""
+    size = np.exp(design.log_size - design.offset)
+    return dataclasses.replace(counts, values=np.log1p(counts.values / size[counts.rows]))
+
+
+def fit_kernel(design: Design, options: Options, level: str) -> str:
+    """Return the kernel that `mlmgen.fitting.fit_shard` will run."""
+    from mlmgen.fitting import can_have_grid
+
+    grid = can_have_grid(design, options.family, level, options.method, options.likelihood)
+    return GRID_KERNEL if grid else MODEL_KERNEL
 
 
 def moderate(counts: str, fits: list[str], output: str, settings: dict, threads: int) -> None:
@@ -83,15 +142,22 @@ def moderate(counts: str, fits: list[str], output: str, settings: dict, threads:
     settings : dict
     threads : int
     """
-    from mlmgen import fit, moderate
+    from mlmgen import fitting, moderate
 
     shards = [io.read_record(path, GeneFits) for path in fits]
-    meta, joined = shards[0][1], fit.concatenate([shard for shard, _ in shards])
+    meta, joined = shards[0][1], fitting.concatenate([shard for shard, _ in shards])
     name = f"moderate {meta['method']}, {meta['cell_type']}"
-    total = np.asarray(io.read_gene_statistics(counts)["total_count"], dtype=float)
-    moderated = moderate.moderate(joined, np.log(np.maximum(total, 1.0)))
-    say(f"{name}: {np.isfinite(joined.loglik).sum():,} genes fitted")
+    moderated = moderate.moderate(joined, _log_totals(io.read_gene_statistics(counts), meta))
+    how = "" if fitting.has_grid(joined) else ", variances stay as fitted (this model has no prior)"
+    say(f"{name}: {np.isfinite(joined.loglik).sum():,} genes fitted{how}")
     io.write_record(output, moderated, meta)
+
+
+def _log_totals(statistics: dict, meta: dict) -> np.ndarray:
+    """Return the natural log of each gene's total response, (G,): counts, or cells in which it is detected."""
+    detection = options_of(meta["settings"], meta["method"]).family == "bernoulli"
+    total = np.asarray(statistics["n_cells_expressing" if detection else "total_count"], dtype=float)
+    return np.log(np.maximum(total, 1.0))
 
 
 def test(
@@ -135,12 +201,13 @@ def test(
 
 
 def _test(counts, genes, fits, moderated, contrasts, meta, threads, name) -> Effects:
-    from mlmgen import inference
+    from mlmgen import fitting, inference
 
     design, data = io.read_design(counts), io.read_counts(counts, *genes)
-    announce_compilation(TEST_KERNEL, name)
+    if fitting.has_grid(fits):
+        announce_compilation(TEST_KERNEL, name)
     progress = Progress(len(fits.genes), name)
-    family, level = meta["settings"]["family"], LEVEL[meta["method"]]
+    family, level = options_of(meta["settings"], meta["method"]).family, LEVEL[meta["method"]]
     effects = inference.test(data, design, fits, moderated, contrasts, family, level, threads, progress)
     progress.finish(f"{len(contrasts)} contrast{'s' * (len(contrasts) != 1)}")
     return effects
@@ -151,13 +218,25 @@ def refuse_cells_as_replicates(design: Design, where: str) -> None:
 
     `mlmgen.design.check` refuses such a design before any job, unless it was prepared for pseudobulk alone.
     """
-    for term in design.terms:
-        pairs = np.unique(np.stack([term.codes, design.donor.codes]), axis=1)
-        if np.unique(pairs[0]).size == pairs.shape[1]:
-            return
+    if separates_donors(design):
+        return
     what = f"no random intercept separates the {len(design.donor.levels):,} donors: the cells would be the replicates"
     do = f"Add (1 | {design.donor.name}) to the formula, or leave glmm out of methods."
     raise UserError(what, f"configuration key formula, {where}", do)
+
+
+def refuse_quadrature(design: Design, integration: str, where: str) -> None:
+    """Raise a UserError for quadrature over more than one random effect a group, or with cell-level functions."""
+    one = len(design.terms) == 1 and len(design.terms[0].effects) == 1
+    if integration != "agq" or (one and not design.function_names):
+        return
+    what = (
+        f"integration agq needs one random intercept and no cell-level covariate, but the formula is {design.formula}"
+    )
+    if design.function_names:
+        what += f", where {listing(design.function_names)} varies from cell to cell"
+    do = "Set integration to laplace, or simplify the formula."
+    raise UserError(what, f"configuration keys integration and formula, {where}", do)
 
 
 def announce_compilation(kernel: str, name: str) -> None:
@@ -166,14 +245,14 @@ def announce_compilation(kernel: str, name: str) -> None:
     Parameters
     ----------
     kernel : str
-        Module and function, `FIT_KERNEL` or `TEST_KERNEL`.
+        Module and function, as `GRID_KERNEL`.
     name : str
         Of the job.
     """
     from mlmgen.kernels import policy  # noqa: F401  (it decides where the cache is)
 
     if not any(Path(os.environ["NUMBA_CACHE_DIR"]).glob(f"*/{kernel}-*.nbi")):
-        say(f"{name}: compiling kernels, once per machine and version: about a minute")
+        say(f"{name}: compiling kernels, once per machine and version: {COMPILING[kernel]}")
 
 
 def read_contrasts(path: str, cell_type: str) -> tuple[Contrast, ...]:
@@ -182,32 +261,38 @@ def read_contrasts(path: str, cell_type: str) -> tuple[Contrast, ...]:
     return tuple(Contrast(c["name"], c["expression"], np.array(c["weights"], dtype=float)) for c in of_cell_type)
 
 
-def not_fitted(genes: tuple[str, ...]) -> GeneFits:
-    """Return the fits of genes none of which is fitted because the cell type is skipped."""
+def not_fitted(genes: tuple[str, ...], method: str) -> GeneFits:
+    """Return the fits of genes none of which is fitted because the cell type is skipped.
+
+    Parameters
+    ----------
+    genes : tuple of str, length G
+    method : {"reml", "ml"}
+    """
     G = len(genes)
-    nothing, missing = np.full((G, 0), np.nan), np.full(G, np.nan)
+    of_genes, status = np.full(G, np.nan), np.full(G, Status.FILTERED, dtype=np.int8)
+    wide = ("beta", "std_error", "std_error_full", "variance", "variance_se", "variance_pvalue")
+    wide += ("grid_low", "grid_high", "grid_loglik")
     return GeneFits(
         genes=tuple(genes),
         coefficients=(),
         components=(),
-        beta=nothing,
-        std_error=nothing,
-        variance=nothing,
-        variance_pvalue=nothing,
-        loglik=missing,
-        status=np.full(G, Status.FILTERED, dtype=np.int8),
+        method=method,
+        covariance=np.zeros((G, 0, 0)),
+        sensitivity=np.zeros((G, 0, 0, 0)),
+        loglik=of_genes,
+        status=status,
         n_iter=np.zeros(G, dtype=np.int32),
         grid_shape=np.zeros(0, dtype=np.int64),
-        grid_low=nothing,
-        grid_high=nothing,
-        grid_loglik=nothing,
+        **{name: np.zeros((G, 0)) for name in wide},
     )
 
 
 def not_tested(n_genes: int, contrasts: tuple[str, ...]) -> Effects:
     """Return tests without numbers for genes none of which was fitted."""
+    arrays = [field.name for field in dataclasses.fields(Effects) if field.name != "contrasts"]
     missing = np.full((n_genes, len(contrasts)), np.nan)
-    return Effects(contrasts, *[missing] * 6)
+    return Effects(contrasts, **dict.fromkeys(arrays, missing))
 
 
 def _part(moderated: Moderated, start: int, stop: int) -> Moderated:

@@ -7,8 +7,10 @@ import numpy as np
 from mlmgen import filters, io
 from mlmgen.errors import UserError
 from mlmgen.progress import say
-from mlmgen.stages_fit import read_contrasts
-from mlmgen.types import Effects, GeneFits, Moderated
+from mlmgen.stages_fit import always_detected, options_of, read_contrasts
+from mlmgen.types import Design, Effects, GeneFits, Moderated
+
+ALWAYS_DETECTED = "counts in every cell: detection (family bernoulli) does not vary"
 
 
 def tables(
@@ -67,29 +69,51 @@ def read_results(folder: Path, prepared: str, method: str, shards: int, left_out
     -------
     tables.Results
     """
-    from mlmgen import fit
+    from mlmgen import fitting
     from mlmgen import tables as assemble
 
     slug = Path(prepared).stem
     meta, statistics = io.read_meta(prepared), io.read_gene_statistics(prepared)
     of_shards = [f"{method}/{slug}/{i}-of-{shards}.npz" for i in range(1, shards + 1)]
     fits = [io.read_record(folder / "fits" / path, GeneFits) for path in of_shards]
-    n_cells, n_samples = meta["n_cells"], number_of_samples(prepared, meta)
-    why = filters.reasons(statistics, n_cells, fits[0][1]["settings"]["filters"])
+    design, settings = fitted_design(prepared, meta, method), fits[0][1]["settings"]
+    family = options_of(settings, method).family
     return assemble.Results(
         cell_type=meta["cell_type"],
         method=method,
-        n_cells=n_cells,
+        family=family,
+        n_cells=meta["n_cells"],
         n_donors=meta["n_donors"],
-        n_samples=n_samples,
-        rows=n_samples if method == "pseudobulk" else n_cells,
+        n_samples=len(design.sample.levels) if design else 0,
+        rows=design.pattern.size if design else 0,
         gene_names=statistics.get("gene_name", statistics["gene"]),
         statistics=statistics,
-        reasons=tuple(meta["skipped"] or reason for reason in why),
+        reasons=reasons(statistics, meta, settings["filters"], family),
         left_out=left_out.get(meta["cell_type"], {}),
-        fits=fit.concatenate([shard for shard, _ in fits]),
+        design=design,
+        fits=fitting.concatenate([shard for shard, _ in fits]),
         moderated=io.read_record(folder / "moderated" / method / f"{slug}.npz", Moderated)[0],
         effects=assemble.join([io.read_record(folder / "tests" / path, Effects)[0] for path in of_shards]),
+    )
+
+
+def fitted_design(prepared: str, meta: dict, method: str) -> Design | None:
+    """Return the design of the rows that a method fits, cells or samples; None for a cell type that is skipped."""
+    from mlmgen import design as designs
+
+    if meta["skipped"]:
+        return None
+    cells = io.read_design(prepared)
+    return designs.for_samples(cells) if method == "pseudobulk" else cells
+
+
+def reasons(statistics: dict, meta: dict, chosen: dict, family: str) -> tuple[str, ...]:
+    """Say why each gene was not fitted; empty for the others, length G."""
+    why = filters.reasons(statistics, meta["n_cells"], chosen)
+    everywhere = always_detected(statistics, meta["n_cells"], family)
+    return tuple(
+        meta["skipped"] or reason or (ALWAYS_DETECTED if always else "")
+        for reason, always in zip(why, everywhere, strict=True)
     )
 
 
@@ -141,7 +165,8 @@ def true_effects(prepared: str, contrasts: str, input: str | None, cell_type: st
     except UserError:  # the user's formula has no such coefficient
         return {}
     tested = read_contrasts(contrasts, cell_type)
-    return {c.name: log2fc for c in tested if np.allclose(c.weights, simulated.weights)}
+    one = [c for c in tested if len(c.weights) == 1]
+    return {c.name: log2fc for c in one if np.allclose(c.weights, simulated.weights)}
 
 
 def simulate(output: str, seed: int, threads: int) -> None:

@@ -12,15 +12,18 @@ class Status(IntEnum):
     NOT_CONVERGED = 3
     NOT_FINITE = 4
     FILTERED = 5
+    DIVERGED = 6
 
 
 HELP = {
     Status.CONVERGED: "the fit reached its optimum with every variance above zero",
     Status.BOUNDARY: "the fit reached its optimum with a variance at zero: an ordinary outcome",
     Status.SEPARATED: "no counts at all in one of the groups compared: the effect is shrunken to a finite value, "
-    "the p-value is from the likelihood ratio",
+    "the p-value of a moderated test is from the likelihood ratio",
     Status.NOT_CONVERGED: "the optimizer stopped before its tolerance: treat the numbers with caution",
     Status.NOT_FINITE: "the likelihood was not finite: no numbers are reported",
+    Status.DIVERGED: "a variance ran off: too few counts to tell how much the groups differ; do not read the size of the "
+    "effect",
     Status.FILTERED: "not fitted: the gene or the cell type did not pass the filters",
 }
 

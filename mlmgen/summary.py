@@ -76,7 +76,7 @@ def _discoveries(effects: pd.DataFrame) -> str:
     for keys, group in effects.groupby(["cell_type", "contrast", "method"], observed=True, sort=False):
         called = group[group["padj"] < FDR]
         up = int((called["log2fc"] > 0).sum())
-        rows.append([*keys, int(group["padj"].notna().sum()), len(called), up, len(called) - up])
+        rows.append([*keys, int(group["padj"].notna().sum()), len(called), up, int((called["log2fc"] < 0).sum())])
     return aligned(rows)
 
 

@@ -8,8 +8,10 @@ import pandas as pd
 from scipy import stats
 
 from mlmgen import columns
+from mlmgen.design_rows import components_of
 from mlmgen.status import HELP, Status, label
-from mlmgen.types import Effects, GeneFits, Moderated
+from mlmgen.types import Design, Effects, GeneFits, Moderated
+from mlmgen.variance_partition import component_fractions
 
 LOG2 = np.log(2.0)
 SMALLEST_PVALUE = np.finfo(float).tiny  # below it p-values lose digits; `statistic` keeps the ranking
@@ -21,7 +23,7 @@ class Results:
 
     Attributes
     ----------
-    cell_type, method : str
+    cell_type, method, family : str
     n_cells, n_donors, n_samples : int
     rows : int
         Rows that were fitted: cells, or samples for pseudobulk.
@@ -32,6 +34,8 @@ class Results:
         Why a gene was filtered; empty for the others.
     left_out : dict of str to str
         Contrasts that cannot be estimated in this cell type, and why.
+    design : Design or None
+        Of the rows that were fitted; None for a cell type that is skipped.
     fits : GeneFits
     moderated : Moderated
     effects : Effects
@@ -39,6 +43,7 @@ class Results:
 
     cell_type: str
     method: str
+    family: str
     n_cells: int
     n_donors: int
     n_samples: int
@@ -47,6 +52,7 @@ class Results:
     statistics: dict
     reasons: tuple[str, ...]
     left_out: dict
+    design: Design | None
     fits: GeneFits
     moderated: Moderated
     effects: Effects
@@ -101,10 +107,9 @@ def coefficients(results: Sequence[Results]) -> pd.DataFrame:
     parts = []
     for result in results:
         fits, fitted = result.fits, _fitted(result)
-        parts.append(
-            _crossed(result, fitted, "coefficient", fits.coefficients)
-            | {"estimate": fits.beta[fitted].ravel(), "std_error": fits.std_error[fitted].ravel()}
-        )
+        columns = {"estimate": fits.beta, "std_error": fits.std_error, "std_error_full": fits.std_error_full}
+        values = {name: column[fitted].ravel() for name, column in columns.items()}
+        parts.append(_crossed(result, fitted, "coefficient", fits.coefficients) | values)
     return _typed(parts, "coefficients")
 
 
@@ -113,17 +118,17 @@ def variances(results: Sequence[Results]) -> pd.DataFrame:
     parts = []
     for result in results:
         fits, moderated, fitted = result.fits, result.moderated, _fitted(result)
-        parts.append(
-            _crossed(result, fitted, "component", fits.components)
-            | {
-                "variance_reml": fits.variance[fitted].ravel(),
-                "variance": moderated.variance[fitted].ravel(),
-                "ci_low": moderated.ci_low[fitted].ravel(),
-                "ci_high": moderated.ci_high[fitted].ravel(),
-                "pvalue": fits.variance_pvalue[fitted].ravel(),
-                "fraction": fractions(result)[fitted].ravel(),
-            }
-        )
+        columns = {
+            "variance_reml": fits.variance,
+            "variance": moderated.variance,
+            "ci_low": moderated.ci_low,
+            "ci_high": moderated.ci_high,
+            "correlation": correlations(result),
+            "pvalue": fits.variance_pvalue,
+            "fraction": fractions(result),
+        }
+        values = {name: column[fitted].ravel() for name, column in columns.items()}
+        parts.append(_crossed(result, fitted, "component", fits.components) | values)
     return _typed(parts, "variances")
 
 
@@ -131,8 +136,8 @@ def fits(results: Sequence[Results]) -> pd.DataFrame:
     """Build the table of fits: one row per cell type x gene x method."""
     parts = [
         _per_gene(result)
+        | _criteria(result)
         | {
-            "loglik": result.fits.loglik,
             "n_samples": result.n_samples,
             "n_iter": result.fits.n_iter,
             **{name: result.statistics[name] for name in ("total_count", "n_cells_expressing", "n_donors_expressing")},
@@ -143,24 +148,51 @@ def fits(results: Sequence[Results]) -> pd.DataFrame:
 
 
 def fractions(result: Results) -> np.ndarray:
-    """Share of each component in the variance on the latent log scale.
-
-    The total is the sum of the random effects' variances and log(1 + 1/mu + phi), the variance of
-    the log of a negative binomial count by its log-normal approximation (Nakagawa, Johnson and
-    Schielzeth 2017, J R Soc Interface 14:20170213). Without the dispersion that term is
-    log(1 + 1/mu), the share of Poisson noise; the rest of it is the share of the dispersion.
+    """Share of each component in the variance that the fixed effects leave, see `mlmgen.variance_partition`.
 
     Returns
     -------
     (G, V) float64
+        A random slope counts with its mean over the rows, a covariance with both of its entries.
     """
-    variance = result.moderated.variance.copy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        poisson = result.rows / np.asarray(result.statistics["total_count"], dtype=float)
-        if result.fits.components[-1:] == ("dispersion",):
-            variance[:, -1] = np.log1p(variance[:, -1] / (1.0 + poisson))
-        total = variance.sum(axis=1) + np.log1p(poisson)
-        return variance / total[:, None]
+    variance = result.moderated.variance
+    if result.design is None:
+        return np.full(variance.shape, np.nan)
+    mean = np.asarray(result.statistics["total_count"], dtype=float) / result.rows
+    return component_fractions(result.design, result.fits.components, variance, result.family, mean)
+
+
+def correlations(result: Results) -> np.ndarray:
+    """Correlation of the two effects of each component that is a covariance, as fitted.
+
+    Returns
+    -------
+    (G, V) float64
+        NaN for variances, and where one of the two variances is zero.
+    """
+    fits, found = result.fits, np.full(result.fits.variance.shape, np.nan)
+    if result.design is None:
+        return found
+    parts = components_of(result.design.terms, fits.components)
+    place = {part: v for v, part in enumerate(parts)}
+    for v, (term, i, j) in enumerate(parts):
+        if i != j:
+            product = fits.variance[:, place[term, i, i]] * fits.variance[:, place[term, j, j]]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found[:, v] = fits.variance[:, v] / np.sqrt(product)
+    return found
+
+
+def _criteria(result: Results) -> dict:
+    """The log-likelihood and what is made of it; every row counts in BIC, as in lme4 and glmmTMB."""
+    fits, k = result.fits, len(result.fits.coefficients) + len(result.fits.components)
+    return {
+        "estimation": fits.method,
+        "loglik": fits.loglik,
+        "n_parameters": k,
+        "aic": 2.0 * k - 2.0 * fits.loglik,
+        "bic": np.log(max(result.rows, 1)) * k - 2.0 * fits.loglik,
+    }
 
 
 def _fitted(result: Results) -> np.ndarray:
@@ -194,16 +226,17 @@ def _per_gene(result: Results) -> dict:
 def _one_contrast(result: Results, contrast: str) -> dict:
     """The rows of one contrast, on the log2 scale; statistics are missing where there is no test."""
     part = _per_gene(result) | {"contrast": contrast}
-    moderated = ("log2fc", "lfc_se", "ci_low", "ci_high")
+    effect = ("log2fc", "lfc_se", "ci_low", "ci_high")
     if contrast not in result.effects.contrasts:
-        part |= dict.fromkeys((*moderated, "statistic", "pvalue"), np.full(len(result.fits.genes), np.nan))
+        part |= dict.fromkeys((*effect, "statistic", "df", "pvalue"), np.full(len(result.fits.genes), np.nan))
         untested = f"not tested in this cell type: {result.left_out.get(contrast, 'no gene was fitted')}"
         return part | {"reason": np.array([why or untested for why in result.reasons], dtype=object)}
     c = result.effects.contrasts.index(contrast)
     sources = ("estimate", "std_error", "ci_low", "ci_high")
-    for name, source in zip(moderated, sources, strict=True):
+    for name, source in zip(effect, sources, strict=True):
         part[name] = getattr(result.effects, source)[:, c] / LOG2
     part["statistic"] = result.effects.statistic[:, c]
+    part["df"] = result.effects.df[:, c]
     part["pvalue"] = np.maximum(np.exp(result.effects.log_pvalue[:, c]), SMALLEST_PVALUE)
     return part
 

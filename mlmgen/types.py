@@ -1,7 +1,7 @@
 """The vocabulary: frozen dataclasses with their shapes. Start reading here.
 
 Letters for shapes: n rows of the data (cells, or samples for pseudobulk), P patterns (distinct
-rows of the design), p coefficients, G genes, K points of the variance grid, C contrasts.
+rows of the design), p coefficients, M - 1 cell-level functions, G genes, K points of the variance grid, C contrasts.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,14 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class RandomTerm:
-    """One random intercept of the formula, on the patterns.
+class Groups:
+    """A grouping of the patterns.
 
     Attributes
     ----------
     name : str
         The grouping factor as written, for example ``donor`` or ``donor:condition``.
     levels : tuple of str
-        The groups.
     codes : (P,) int32
         The group of each pattern.
     """
@@ -29,11 +28,41 @@ class RandomTerm:
 
 
 @dataclass(frozen=True)
+class RandomTerm:
+    """One random term of the formula: q effects a group, drawn together with one covariance matrix.
+
+    Attributes
+    ----------
+    name : str
+        The grouping factor as written, for example ``donor`` or ``donor:condition``.
+    levels : tuple of str
+        The groups.
+    codes : (P,) int32
+        The group of each pattern.
+    effects : tuple of str, length q
+        ``(Intercept)`` and the columns of the slopes, for example ``condition[T.stim]``.
+    Z : (q, P) float64
+        Coefficient of each effect in each pattern; ones for the intercept.
+    basis : (q,) int32
+        Cell-level function that multiplies ``Z``, counted from 1; 0 where there is none.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    codes: np.ndarray
+    effects: tuple[str, ...]
+    Z: np.ndarray
+    basis: np.ndarray
+
+
+@dataclass(frozen=True)
 class Design:
     """The structure of one fit, shared by all genes of a cell type.
 
     Rows of the data are sorted by donor and then by pattern; a pattern is the set of rows that
-    share a row of the design matrix and all random-effect groups and the sample.
+    share the coefficients below, all random-effect groups and the sample. What varies from cell to cell
+    within a pattern (percent mitochondrial, pseudotime) is a cell-level function: column j of the model
+    matrix is ``X[pattern, j]``, times function ``basis[j]`` where that is not 0.
 
     Attributes
     ----------
@@ -42,20 +71,27 @@ class Design:
     coefficients : tuple of str, length p
         Names of the fixed effects, for example ``(Intercept)``, ``condition[T.stim]``.
     X : (P, p) float64
-        Fixed-effect row of each pattern.
+        Coefficient of each column in each pattern.
+    basis : (p,) int32
+        Cell-level function of each column, counted from 1; 0 for a column that is constant in patterns.
+    functions : (n, M - 1) float64
+        Values of the cell-level functions, in the units of the data.
+    function_names : tuple of str, length M - 1
     terms : tuple of RandomTerm
-        The random intercepts in the order of the formula.
-    donor : RandomTerm
+        In the order of the formula.
+    donor : Groups
         The donor of each pattern, whether or not the formula has a term for it.
-    sample : RandomTerm
+    sample : Groups
         The sample of each pattern: donor x the formula's factors that vary within donors.
     pattern : (n,) int32
         The pattern of each row, non-decreasing.
     log_size : (n,) float64
-        Natural log of each row's size factor.
+        Natural log of each row's size factor, plus its offset.
+    offset : (n,) float64
+        Sum of the formula's ``offset()`` terms.
     means : dict of str to (p,) float64
         Rows of cell-means notation: ``condition[stim]`` is the linear predictor of that level with
-        the other variables at their reference.
+        the other variables at their reference, ``mean(condition[stim])`` with the other factors averaged.
     within : tuple of str
         Variables of the fixed part that vary within donors.
     """
@@ -63,11 +99,15 @@ class Design:
     formula: str
     coefficients: tuple[str, ...]
     X: np.ndarray
+    basis: np.ndarray
+    functions: np.ndarray
+    function_names: tuple[str, ...]
     terms: tuple[RandomTerm, ...]
-    donor: RandomTerm
-    sample: RandomTerm
+    donor: Groups
+    sample: Groups
     pattern: np.ndarray
     log_size: np.ndarray
+    offset: np.ndarray
     means: dict[str, np.ndarray]
     within: tuple[str, ...]
 
@@ -95,14 +135,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A linear combination of the coefficients.
+    """Linear combinations of the coefficients: one is an effect, several are tested together.
 
     Attributes
     ----------
     name : str
     expression : str
         As written in the configuration.
-    weights : (p,) float64
+    weights : (r, p) float64
     """
 
     name: str
@@ -121,21 +161,34 @@ class GeneFits:
     genes : tuple of str, length G
     coefficients : tuple of str, length p
     components : tuple of str, length V
-        Variance components; the last is ``dispersion`` for the families that have one.
+        ``donor`` for a random intercept; with slopes ``donor: (Intercept)``, ``donor: age`` and then their
+        covariances ``donor: (Intercept), age``. The last is ``dispersion`` (nb) or ``residual`` (gaussian).
+    method : str
+        ``reml`` or ``ml``.
     beta, std_error : (G, p) float64
-        REML fit; standard errors condition on the variances.
+        Estimates; these standard errors condition on the variances.
+    std_error_full : (G, p) float64
+        Standard errors that carry the uncertainty of the variances.
+    covariance : (G, p, p) float64
+        Of beta, with the uncertainty of the variances.
+    sensitivity : (G, D, p, p) float64
+        The variance of the estimate of c' cov(beta) c is sum_d (c' sensitivity_d c)^2 (Satterthwaite).
     variance : (G, V) float64
+        Variances, covariances, and phi or the residual variance.
+    variance_se : (G, V) float64
+        Standard error of the log variance (of a covariance itself); NaN at the boundary.
     variance_pvalue : (G, V) float64
-        Boundary likelihood-ratio p-value of variance = 0 (1/2 chi2_0 + 1/2 chi2_1).
+        Likelihood-ratio p-value of variance = 0 with the boundary's mixture, 1/2 chi2_k + 1/2 chi2_(k+1) where k
+        covariances fall with the variance.
     loglik : (G,) float64
-        REML log-likelihood with every constant.
+        REML or ML log-likelihood with every constant.
     status : (G,) int8
         A ``Status``.
     n_iter : (G,) int32
         Evaluations of the outer objective.
     grid_shape : (V,) int64
         Points of each component on the gene's variance grid, 1 for a component held at its estimate;
-        K is their product and the last component varies fastest.
+        K is their product and the last component varies fastest. All 0 for models without a grid.
     grid_low, grid_high : (G, V) float64
         Log variance of the first and last point of each axis, equally spaced between; NaN for a
         component held at its estimate.
@@ -146,9 +199,14 @@ class GeneFits:
     genes: tuple[str, ...]
     coefficients: tuple[str, ...]
     components: tuple[str, ...]
+    method: str
     beta: np.ndarray
     std_error: np.ndarray
+    std_error_full: np.ndarray
+    covariance: np.ndarray
+    sensitivity: np.ndarray
     variance: np.ndarray
+    variance_se: np.ndarray
     variance_pvalue: np.ndarray
     loglik: np.ndarray
     status: np.ndarray
@@ -168,8 +226,8 @@ class Moderated:
     weights : (G, K) float64
         Posterior weights over the grid, summing to 1; NaN for genes without a fit.
     variance, ci_low, ci_high : (G, V) float64
-        Posterior mean and 95 % interval; for a component not on the grid the mean is the REML
-        estimate and the interval NaN.
+        Posterior mean and 95 % interval; for a component not on the grid the estimate and
+        the interval of its standard error, NaN at the boundary.
     prior : (V, 3) float64
         Mean of log variance at the average log total count, its slope on log total count, and the
         prior's standard deviation; NaN for a component not on the grid.
@@ -193,7 +251,9 @@ class Effects:
     log_pvalue : (G, C) float64
         Natural log of the two-sided p-value: no ties at zero.
     statistic : (G, C) float64
-        Signed normal quantile of the p-value.
+        Signed normal quantile of the p-value; of a joint test the chi-square quantile, always positive.
+    df : (G, C) float64
+        Satterthwaite degrees of freedom of a t or F test; NaN for a moderated test.
     """
 
     contrasts: tuple[str, ...]
@@ -203,3 +263,4 @@ class Effects:
     ci_high: np.ndarray
     log_pvalue: np.ndarray
     statistic: np.ndarray
+    df: np.ndarray

@@ -16,17 +16,18 @@ import numpy as np
 from mlmgen.errors import UserError
 from mlmgen.io import layout
 from mlmgen.io.files import atomic
-from mlmgen.types import Counts, Design, RandomTerm
+from mlmgen.types import Counts, Design, Groups, RandomTerm
 
 if TYPE_CHECKING:
     import pandas as pd
     from scipy import sparse
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 CHUNK = 1 << 18  # values, 1 MB of int32: a shard reads few chunks, and little that it does not need
 STATISTICS = ("n_cells_expressing", "n_donors_expressing", "total_count", "mean_count", "pct_cells")
-PLAIN = ("formula", "X", "pattern", "log_size")
-NAMES = ("coefficients", "within")
+PLAIN = ("formula", "X", "basis", "functions", "pattern", "log_size", "offset")
+NAMES = ("coefficients", "function_names", "within")
+GROUPS = ("donor", "sample")
 
 
 def write_prepared(
@@ -86,25 +87,26 @@ def _text(values) -> np.ndarray:
 
 def _packed(design: Design) -> dict:
     """Lay a design out as plain arrays; names never become keys, which may not hold a slash."""
-    p, P = len(design.coefficients), len(design.X)
-    codes = [term.codes for term in design.terms]
+    p = len(design.coefficients)
     means = list(design.means.values())
+    parts = {key: _packed_groups(getattr(design, key)) for key in GROUPS}
+    parts |= {f"term_{i}": _packed_term(term) for i, term in enumerate(design.terms)}
     return {
         **{name: getattr(design, name) for name in PLAIN},
         **{name: _text(getattr(design, name)) for name in NAMES},
         "means_names": _text(design.means),
         "means": np.array(means, dtype=np.float64).reshape(len(means), p),
-        "terms_names": _text(term.name for term in design.terms),
-        "terms_codes": np.array(codes, dtype=np.int32).reshape(len(codes), P),
-        **{f"term_{i}_levels": _text(term.levels) for i, term in enumerate(design.terms)},
-        **_packed_group("donor", design.donor),
-        **_packed_group("sample", design.sample),
+        "n_terms": len(design.terms),
+        **{f"{key}_{field}": value for key, part in parts.items() for field, value in part.items()},
     }
 
 
-def _packed_group(key: str, group: RandomTerm) -> dict:
-    codes = np.asarray(group.codes, dtype=np.int32)
-    return {f"{key}_name": group.name, f"{key}_levels": _text(group.levels), f"{key}_codes": codes}
+def _packed_groups(groups: Groups | RandomTerm) -> dict:
+    return {"name": groups.name, "levels": _text(groups.levels), "codes": np.asarray(groups.codes, dtype=np.int32)}
+
+
+def _packed_term(term: RandomTerm) -> dict:
+    return {**_packed_groups(term), "effects": _text(term.effects), "Z": term.Z, "basis": term.basis}
 
 
 @contextmanager
@@ -153,21 +155,16 @@ def read_design(path: str | os.PathLike) -> Design:
             why = meta["skipped"].asstr()[()]
             raise UserError(f"this cell type is skipped: {why}", str(path), "Relax the filters")
         stored = {name: _value(dataset) for name, dataset in meta["design"].items()}
-    terms = [
-        RandomTerm(name, stored[f"term_{i}_levels"], codes)
-        for i, (name, codes) in enumerate(zip(stored["terms_names"], stored["terms_codes"], strict=True))
-    ]
     return Design(
         **{name: stored[name] for name in (*PLAIN, *NAMES)},
-        terms=tuple(terms),
-        donor=_group("donor", stored),
-        sample=_group("sample", stored),
+        **{key: _part(Groups, key, stored) for key in GROUPS},
+        terms=tuple(_part(RandomTerm, f"term_{i}", stored) for i in range(stored["n_terms"])),
         means=dict(zip(stored["means_names"], stored["means"], strict=True)),
     )
 
 
-def _group(key: str, stored: dict) -> RandomTerm:
-    return RandomTerm(stored[f"{key}_name"], stored[f"{key}_levels"], stored[f"{key}_codes"])
+def _part(kind: type, key: str, stored: dict) -> Groups | RandomTerm:
+    return kind(**{field.name: stored[f"{key}_{field.name}"] for field in dataclasses.fields(kind)})
 
 
 def read_gene_statistics(path: str | os.PathLike) -> dict:
@@ -218,4 +215,4 @@ def read_prepared_cells(path: str | os.PathLike) -> tuple["sparse.csc_matrix", "
 
 
 # A field added to Design must be stored as well.
-assert {f.name for f in dataclasses.fields(Design)} == {*PLAIN, *NAMES, "terms", "donor", "sample", "means"}
+assert {f.name for f in dataclasses.fields(Design)} == {*PLAIN, *NAMES, *GROUPS, "terms", "means"}

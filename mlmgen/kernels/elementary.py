@@ -94,6 +94,26 @@ def log1p_with_reciprocal(a, r):
 
 
 @kernel
+def log_chi_square_tail(x, r):
+    """Return log P(chi2_r > x) for a whole number r of degrees of freedom: a finite sum.
+
+    With h = x / 2, even r: e^-h sum_(k < r/2) h^k / k!; odd r: 2 P(N(0,1) > sqrt x) plus
+    e^-h sum_(k <= (r-1)/2) h^(k-1/2) / Gamma(k + 1/2).
+    """
+    h = 0.5 * max(x, 0.0)
+    if h == 0.0:
+        return 0.0
+    odd = r % 2 == 1
+    total = math.log(2.0) + log_normal_tail(math.sqrt(2.0 * h)) if odd else -h
+    for k in range(1, r // 2 + (1 if odd else 0)):
+        power = k - 0.5 if odd else float(k)
+        term = power * math.log(h) - h - math.lgamma(power + 1.0)
+        high = max(total, term)
+        total = high + math.log(math.exp(total - high) + math.exp(term - high))
+    return min(total, 0.0)
+
+
+@kernel
 def log_normal_tail(z):
     """Return log P(N(0,1) > z), accurate for any z up to 1e150 (asymptotic series above 25)."""
     if z < 25.0:

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlmgen.kernels.arrowhead import Structure, factor, workspace
+from mlmgen.kernels.arrowhead import Structure, backward, factor, forward, workspace
 from mlmgen.kernels.families import Gene, score_and_weight
 from mlmgen.kernels.gather import LONG, NODES, gather
 from mlmgen.kernels.grid import STRETCHES, axes, profile_gene, stretch
-from mlmgen.kernels.optimize import bfgs, drop_from_inverse, phi_of, reml_fit, rho_of, search_space
-from mlmgen.kernels.policy import kernel
+from mlmgen.kernels.optimize import bfgs, drop_from_inverse, objective, phi_of, reml_fit, rho_of, search_space
+from mlmgen.kernels.policy import inlined_kernel, kernel
 from mlmgen.kernels.start import separated, starting_values
 from mlmgen.status import Status
 
@@ -18,6 +18,8 @@ SEPARATED, NOT_FINITE = int(Status.SEPARATED), int(Status.NOT_FINITE)
 CONVERGED, BOUNDARY = int(Status.CONVERGED), int(Status.BOUNDARY)
 # Predicted decrease at which a fit without one variance stops: 1e-3 of its p-value.
 BOUNDARY_TOLERANCE = 1e-3
+# Step of the differences of the gradient, relative to 0.1 + psi: their error is of this order.
+DIFFERENCE = 3e-4
 
 
 class GeneWork(NamedTuple):
@@ -39,18 +41,23 @@ class GeneWork(NamedTuple):
     guess_beta: np.ndarray
     guess_v: np.ndarray
     guess_u: np.ndarray
+    hessian: np.ndarray
+    shifts: np.ndarray
 
 
 class FitResult(NamedTuple):
     """Arrays that ``fit_genes`` fills, gene axis first.
 
     beta, se : (G, p); psi : (G, 3) variances (top, sub, phi); loglik, status, evaluations : (G,);
+    covariance : (G, p, p) of beta, uncertainty of the variances included; V : (G, 3, 3) covariance of (sigmas, rho);
     without : (G, 3) log-likelihood with one variance at zero; box : (G, 3, 2) ends of the grid's axes;
     profile : (G, K).
     """
 
     beta: np.ndarray
     se: np.ndarray
+    covariance: np.ndarray
+    V: np.ndarray
     psi: np.ndarray
     loglik: np.ndarray
     status: np.ndarray
@@ -70,8 +77,9 @@ def fit_work(compressed, longest: int):
     threes, wk = [np.zeros(3) for _ in range(3)], workspace(structure)
     guesses = [np.zeros_like(x) for x in (wk.beta, wk.v, wk.u)]
     work = GeneWork(
-        gene, small, small_gene, np.zeros((NODES, P)), np.zeros(longest + 1), *threes, np.zeros((3, 3)), *guesses
-    )
+        gene, small, small_gene, np.zeros((NODES, P)), np.zeros(longest + 1), *threes, np.zeros((3, 3)), *guesses,
+        np.zeros((3, 3)), np.zeros((3, structure.X.shape[0])),
+    )  # fmt: skip
     return work, wk, search_space()
 
 
@@ -100,19 +108,82 @@ def standard_errors(wk, se):
 
 
 @kernel
-def without_each(st, gene, wk, search, scratch, kept, inverse, loglik, out):
+def _invert_3(A, out):
+    """Write the inverse of a symmetric 3 x 3 matrix; return its determinant."""
+    a, b, c = A[0, 0], 0.5 * (A[0, 1] + A[1, 0]), 0.5 * (A[0, 2] + A[2, 0])
+    d, e, f = A[1, 1], 0.5 * (A[1, 2] + A[2, 1]), A[2, 2]
+    det = a * (d * f - e * e) - b * (b * f - c * e) + c * (b * e - c * d)
+    out[0, 0], out[1, 1], out[2, 2] = (d * f - e * e) / det, (a * f - c * c) / det, (a * d - b * b) / det
+    out[0, 1] = out[1, 0] = (c * e - b * f) / det
+    out[0, 2] = out[2, 0] = (b * e - c * d) / det
+    out[1, 2] = out[2, 1] = (b * c - a * e) / det
+    return det
+
+
+@inlined_kernel
+def curvature(st, gene, wk, search, gw, covariance, V):
+    """Write the covariance of the estimates: of (sigma_top, sigma_sub, rho), and of beta with its uncertainty.
+
+    cov(beta) = S^-1 + (dbeta/dpsi) V (dbeta/dpsi)', V the inverse of the Hessian, both by one-sided differences
+    from the optimum; variances at zero are held. NaN where the Hessian is not positive definite.
+    """
+    p = wk.beta.shape[0]
+    for i in range(p):
+        for j in range(p):
+            wk.x_hat[j] = 1.0 if j == i else 0.0
+        forward(wk.L, wk.x_hat)
+        backward(wk.L, wk.x_hat)
+        for j in range(p):
+            covariance[i, j] = wk.x_hat[j]
+    for a in range(3):
+        for i in range(p):
+            gw.shifts[a, i] = 0.0
+        for i in range(3):
+            gw.hessian[a, i] = 1.0 if i == a else 0.0
+        if not (search.active[a] and search.psi[a] > 0.0):
+            continue
+        h = DIFFERENCE * (0.1 + search.psi[a])
+        for i in range(3):
+            search.trial[i] = search.psi[i]
+        search.trial[a] += h
+        for i in range(p):
+            gw.guess_beta[i] = wk.beta[i]
+        objective(st, gene, wk, search.trial, search.active, search.raw, search.trial_gradient)
+        for i in range(3):
+            if search.active[i] and search.psi[i] > 0.0:
+                gw.hessian[a, i] = (search.trial_gradient[i] - search.gradient[i]) / h
+        for i in range(p):
+            gw.shifts[a, i] = (wk.beta[i] - gw.guess_beta[i]) / h
+            wk.beta[i] = gw.guess_beta[i]
+    det = _invert_3(gw.hessian, V)
+    definite = det > 0.0 and gw.hessian[0, 0] > 0.0 and gw.hessian[1, 1] > 0.0 and gw.hessian[2, 2] > 0.0
+    if not definite:
+        V[:] = np.nan
+        covariance[:] = np.nan
+        return
+    for a in range(3):
+        if not (search.active[a] and search.psi[a] > 0.0):
+            V[a, a] = 0.0
+        for b in range(3):
+            for i in range(p):
+                for j in range(p):
+                    covariance[i, j] += V[a, b] * gw.shifts[a, i] * gw.shifts[b, j]
+
+
+@inlined_kernel
+def without_each(st, gene, wk, search, scratch, kept, inverse, active, loglik, out):
     """Write the REML log-likelihood with each variance at zero, the others fitted (``loglik`` where it is zero)."""
     for j in range(3):
         kept[j] = search.psi[j]
         for i in range(3):
             inverse[i, j] = search.inverse[i, j]
     for i in range(3):
-        if kept[i] == 0.0:
+        if kept[i] == 0.0 or not active[i]:
             out[i] = loglik
             continue
         for j in range(3):
             search.psi[j] = kept[j] if j != i else 0.0
-            search.active[j] = kept[j] > 0.0 and j != i
+            search.active[j] = active[j] and kept[j] > 0.0 and j != i
             for m in range(3):
                 search.inverse[j, m] = inverse[j, m]
         drop_from_inverse(search.inverse, i)
@@ -122,15 +193,14 @@ def without_each(st, gene, wk, search, scratch, kept, inverse, loglik, out):
         search.psi[j] = kept[j]
 
 
-@kernel
-def fit_one(st, gene, exposure, exposure_2, wk, search, scratch, active, samples, psi_start):
+@inlined_kernel
+def fit_one(st, gene, exposure, exposure_2, wk, search, scratch, active, samples, psi_start, fixed_phi):
     """Fit one gathered gene from data-based starts; return (log-likelihood, evaluations, status)."""
     starting_values(st, gene, exposure, exposure_2, wk, psi_start, samples)
     for i in range(3):
         search.active[i] = active[i]
         search.psi[i] = psi_start[i] if active[i] else 0.0
-    if active[2]:
-        search.psi[2] = rho_of(psi_start[2])
+    search.psi[2] = rho_of(psi_start[2] if active[2] else fixed_phi)
     return reml_fit(st, gene, wk, search, scratch)
 
 
@@ -148,11 +218,12 @@ def fit_genes(compressed, start, rows, values, keep, first, last, active, sample
             continue
         a, b = start[g], start[g + 1]
         gather(rows[a:b], values[a:b], compressed.cells, compressed, gene, gw.moments, gw.x)
-        runs_off = separated(st, gene, wk)
+        runs_off = separated(st.X, gene.total, compressed.most, (wk.L, wk.r_beta, wk.x_hat))
         set_ridge(st, ridge, 1.0 if runs_off else 0.0)
         loglik, evaluations, status = fit_one(
-            st, gene, compressed.exposure, compressed.exposure_2, wk, search, gw.scratch, active, samples, gw.first
-        )
+            st, gene, compressed.exposure, compressed.exposure_2, wk, search, gw.scratch, active, samples, gw.first,
+            compressed.fixed_phi,
+        )  # fmt: skip
         result.evaluations[g] = evaluations
         if not loglik > -1e300:
             result.status[g] = NOT_FINITE
@@ -167,6 +238,7 @@ def fit_genes(compressed, start, rows, values, keep, first, last, active, sample
         standard_errors(wk, result.se[g])
         for i in range(wk.beta.shape[0]):
             result.beta[g, i] = wk.beta[i]
+        curvature(st, gene, wk, search, gw, result.covariance[g], result.V[g])
         if result.profile.shape[1] > 0:
             box, profile = result.box[g], result.profile[g]
             axes(st, gene, wk, search.psi, shape, box, gw.first)
@@ -175,4 +247,4 @@ def fit_genes(compressed, start, rows, values, keep, first, last, active, sample
                 if not stretch(box, shape, gw.first, profile):
                     break
                 profile_gene(compressed, gw, wk, search.psi, box, shape, profile)
-            without_each(st, gene, wk, search, gw.scratch, gw.first, gw.inverse, loglik, result.without[g])
+            without_each(st, gene, wk, search, gw.scratch, gw.first, gw.inverse, active, loglik, result.without[g])

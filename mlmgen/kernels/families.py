@@ -71,6 +71,13 @@ def dot(x, y):
 
 
 @kernel
+def copy(x, out):
+    """Copy a vector (an assignment of slices would allocate)."""
+    for i in range(x.shape[0]):
+        out[i] = x[i]
+
+
+@kernel
 def exponentiate(eta, mean):
     """Write exp(eta) into ``mean``."""
     for p in range(eta.shape[0]):

@@ -97,6 +97,8 @@ def gather(rows, values, cells, compressed, gene, moments, x):
         begin = end
     if cells.has_moments:
         _add_weights(compressed, moments, gene)
+    if compressed.binary:
+        gene.counts[:] = 0.0
 
 
 @kernel

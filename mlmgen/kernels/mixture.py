@@ -6,7 +6,8 @@ At each grid point k, with all variances fixed, the signed root of the ML-Laplac
     u_k = c'beta_k sqrt(|S_full| / |S_null|)
 
 is corrected (r*, Barndorff-Nielsen) and p = sum_k pi_k 2 Phi(-|r*_k|). Points are visited by falling
-weight until what is left cannot change p by more than ``ENOUGH``.
+weight until what is left cannot change p by more than ``ENOUGH``. Contrasts of several rows r are tested
+by p = sum_k pi_k P(chi2_r > likelihood ratio).
 """
 
 import math
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmgen.kernels.arrowhead import Structure, Work, forward
-from mlmgen.kernels.elementary import log_normal_tail
+from mlmgen.kernels.elementary import log_chi_square_tail, log_normal_tail
 from mlmgen.kernels.gather import gather
 from mlmgen.kernels.grid import merge_weights, point, shrink_to
 from mlmgen.kernels.laplace import ml_maximum
@@ -57,12 +58,13 @@ class TestWork(NamedTuple):
 
 
 class Contrasts(NamedTuple):
-    """The contrasts and the designs without them.
+    """Contrasts of r rows each and the designs without them.
 
-    weights : (C, p); designs : (C, p - 1, P), X times ``basis``; basis : (C, p, p - 1) orthonormal
-    directions with c'beta = 0; norm : (C,) log c'c.
+    rank : r; weights : (C, p) the contrasts, or the first rows of joint ones; designs : (C, p - r, P), X times
+    ``basis``; basis : (C, p, p - r) orthonormal directions in which all rows are 0; norm : (C,) log c'c.
     """
 
+    rank: int
     weights: np.ndarray
     designs: np.ndarray
     basis: np.ndarray
@@ -177,9 +179,13 @@ def test_contrast(st, gene, wk, tw, contrasts, c, psi, box, shape, pi, count, do
         value, log_det = fit_at(null_st, gene, tw.null, tw.at, tw.null_at)
         if not value > -1e300:
             continue
-        change = tw.log_det[n] - contrasts.norm[c] - log_det
-        root = corrected_root(2.0 * (tw.value[n] - value), tw.estimate[n, c], change)
-        term = math.log(pi[k]) + LOG_2 + log_normal_tail(root)
+        ratio = 2.0 * (tw.value[n] - value)
+        if contrasts.rank == 1:
+            change = tw.log_det[n] - contrasts.norm[c] - log_det
+            term = LOG_2 + log_normal_tail(corrected_root(ratio, tw.estimate[n, c], change))
+        else:
+            term = log_chi_square_tail(ratio, contrasts.rank)
+        term += math.log(pi[k])
         high = max(log_p, term)
         log_p = high + math.log(math.exp(log_p - high) + math.exp(term - high))
         used += pi[k]
@@ -268,7 +274,7 @@ def test_genes(
             continue
         a, b = start[g], start[g + 1]
         gather(rows[a:b], values[a:b], compressed.cells, compressed, gw.gene, gw.moments, gw.x)
-        runs_off = separated(compressed.structure, gw.gene, wk)
+        runs_off = separated(compressed.structure.X, gw.gene.total, compressed.most, (wk.L, wk.r_beta, wk.x_hat))
         st, gene = compressed.structure, gw.gene
         if shape[2] == 1:
             merge_weights(compressed, gw, psi[g, 2])

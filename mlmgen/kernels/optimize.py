@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmgen.kernels.laplace import reml_gradient
-from mlmgen.kernels.policy import kernel
+from mlmgen.kernels.policy import inlined_kernel, kernel
 from mlmgen.status import Status
 
 CONVERGED, BOUNDARY = int(Status.CONVERGED), int(Status.BOUNDARY)
@@ -74,7 +74,7 @@ def objective(st, gene, wk, psi, active, raw, gradient):
     return -value
 
 
-@kernel
+@inlined_kernel
 def _initial_inverse(st, wk, search):
     """Start the inverse Hessian from the expected information of the standard deviations.
 
@@ -104,7 +104,7 @@ def _initial_inverse(st, wk, search):
         search.inverse[i, i] = 1.0 / max(information, 1e-3)
 
 
-@kernel
+@inlined_kernel
 def _curvature_of_rho(st, gene, wk, search):
     """Replace rho's starting curvature by a difference of the gradient along rho."""
     h = 1e-3 * (1.0 + abs(search.psi[2]))
@@ -156,7 +156,7 @@ def _limit(search):
         search.step[i] *= t
 
 
-@kernel
+@inlined_kernel
 def _line_search(st, gene, wk, search, value, slope):
     """Backtrack to sufficient decrease; return (value there, fraction of the step, 0 on failure, evaluations)."""
     t = 1.0
@@ -226,7 +226,7 @@ def bfgs(st, gene, wk, search, scratch, fresh, tolerance):
     return value, evaluations, NOT_CONVERGED
 
 
-@kernel
+@inlined_kernel
 def _rises_from_zero(st, gene, wk, search, i):
     """Return whether the likelihood rises from a variance of zero, by its slope at ``NEAR_ZERO``."""
     for j in range(3):
@@ -236,7 +236,7 @@ def _rises_from_zero(st, gene, wk, search, i):
     return search.trial_gradient[i] < 0.0
 
 
-@kernel
+@inlined_kernel
 def reml_fit(st, gene, wk, search, scratch):
     """Fit the active variance parameters by REML; return (log-likelihood, evaluations, status).
 

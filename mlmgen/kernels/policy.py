@@ -41,6 +41,11 @@ def kernel(function):
     return numba.njit(**COMMON, fastmath={"contract"})(function)
 
 
+def inlined_kernel(function):
+    """Compile a function into its callers: a large callee is then optimized once, not again at every level."""
+    return numba.njit(**COMMON, fastmath={"contract"}, inline="always")(function)
+
+
 def summing_kernel(function):
     """Compile a function whose sums may be reordered to vectorize; still the same for every run."""
     return numba.njit(**COMMON, fastmath={"contract", "reassoc", "nsz"})(function)

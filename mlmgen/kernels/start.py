@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from mlmgen.kernels.arrowhead import backward, cholesky, forward
 from mlmgen.kernels.families import dot
 from mlmgen.kernels.policy import kernel
@@ -88,37 +90,40 @@ def sum_of_squares(gene):
 
 
 @kernel
-def separated(st, gene, wk):
-    """Return whether some direction of beta runs to infinity: no counts wherever it changes the mean.
+def separated(X, total, most, scratch):
+    """Return whether some direction of beta runs to infinity: nothing but zeros wherever it changes the mean.
 
-    That is so when the rows of X with counts do not determine all coefficients and the free direction
-    has one sign on the rows without counts. The free direction is found by elimination with the
-    smallest pivot last; with several free directions the sign is not looked at.
+    That is so when the patterns with counts do not determine all coefficients and the free direction has one
+    sign on the patterns without; for responses that cannot exceed ``most`` (detection), patterns at the most count
+    with the opposite sign. The free direction is found by elimination with the smallest pivot last;
+    with several free directions the sign is not looked at, and a bounded response counts as not separated.
+    scratch : (L, unit, used), as in ``Work``.
     """
-    p, P = st.X.shape
-    A, unit = wk.L, wk.r_beta
+    p, P = X.shape
+    A, unit, used = scratch
     for i in range(p):
-        unit[i] = 1.0 / math.sqrt(max(dot(st.X[i], st.X[i]), 1e-300))
+        unit[i] = 1.0 / math.sqrt(max(dot(X[i], X[i]), 1e-300))
         for j in range(p):
             A[i, j] = 0.0
     for q in range(P):
-        if gene.total[q] > 0.5:
+        if 0.5 < total[q] < most[q]:
             for i in range(p):
                 for j in range(p):
-                    A[i, j] += unit[i] * st.X[i, q] * unit[j] * st.X[j, q]
-    rank, free = _eliminate(A, wk.x_hat, RANK_TOLERANCE)
+                    A[i, j] += unit[i] * X[i, q] * unit[j] * X[j, q]
+    rank, free = _eliminate(A, used, RANK_TOLERANCE)
     if rank == p:
         return False
     if rank < p - 1:
-        return True
+        return not most[0] < np.inf
     # Null vector: 1 at the free coefficient, minus the reduced column elsewhere.
     lowest, highest = 0.0, 0.0
     for q in range(P):
-        if gene.total[q] < 0.5:
-            value = unit[free] * st.X[free, q]
+        if not 0.5 < total[q] < most[q]:
+            value = unit[free] * X[free, q]
             for i in range(p):
                 if i != free:
-                    value -= A[i, free] * unit[i] * st.X[i, q]
+                    value -= A[i, free] * unit[i] * X[i, q]
+            value = value if total[q] < 0.5 else -value
             lowest, highest = min(lowest, value), max(highest, value)
     return not (lowest < -1e-8 and highest > 1e-8)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlmgen import fit, inference, moderate, simulate
+from mlmgen import fitting, inference, moderate, simulate
 from mlmgen.types import Contrast
 from tests.reference import designs
 
@@ -25,7 +25,7 @@ def null_pvalues(donors: int, rng) -> np.ndarray:
     counts = simulate.counts(design, beta, sd, np.exp(rng.normal(-1.4, 0.8, GENES)), rng)
     totals = np.array([counts.values[a:b].sum() for a, b in zip(counts.start[:-1], counts.start[1:], strict=True)])
     keep = totals >= 10
-    fits = fit.fit_shard(counts, design, keep)
+    fits = fitting.fit_shard(counts, design, keep)
     moderated = moderate.moderate(fits, np.log(np.maximum(totals, 1.0)))
     return np.exp(inference.test(counts, design, fits, moderated, ARM).log_pvalue[keep, 0])
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from mlmgen import design as designing
-from mlmgen import filters, fit, inference, moderate, pseudobulk, simulate
+from mlmgen import filters, fitting, inference, moderate, pseudobulk, simulate
 from mlmgen.types import Contrast, Counts
 
 # 2,000 genes, of which the filters leave about 1,700: a standard error of .0024 at .05 and .0003 at .001.
@@ -16,7 +16,7 @@ SETTINGS = {
     "4-v-4-unbalanced": {"donors_per_arm": 4, "cells_sd": 1.0},
     "6-pairs": {"donors_per_arm": 6, "paired": True},
 }
-STIM = (Contrast("stim", "condition[T.stim]", np.array([0.0, 1.0])),)
+STIM = (Contrast("stim", "condition[T.stim]", np.array([[0.0, 1.0]])),)
 
 
 def matrix(counts: Counts, n: int) -> sparse.csc_matrix:
@@ -35,7 +35,7 @@ def expressed(X: sparse.csc_matrix, donor: np.ndarray) -> np.ndarray:
 
 
 def pvalues(counts, design, keep, log_total, level) -> np.ndarray:
-    fits = fit.fit_shard(counts, design, keep, "nb", level, 1, None)
+    fits = fitting.fit_shard(counts, design, keep, "nb", level, 1, None)
     moderated = moderate.moderate(fits, log_total)
     effects = inference.test(counts, design, fits, moderated, STIM, "nb", level, 1, None)
     return np.exp(effects.log_pvalue[keep, 0])

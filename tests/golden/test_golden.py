@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mlmgen import fit, inference, moderate
+from mlmgen import fitting, inference, moderate
 from mlmgen.types import Contrast
 from tests.golden import agreement
 from tests.golden.make_golden import design_of
@@ -37,7 +37,7 @@ def read(name, terms, age):
 def fitted(request):
     name, terms, age, family, level = SETS[request.param]
     design, counts = read(name, terms, age)
-    fits = fit.fit_shard(counts, design, np.ones(len(counts.genes), bool), family, level, 1, None)
+    fits = fitting.fit_shard(counts, design, np.ones(len(counts.genes), bool), family, level, 1, None)
     table = pd.read_csv(HERE / "expected" / f"{name}__glmmTMB__{FAMILIES[family]}__REML.csv")
     return design, counts, fits, agreement.expected(table), family
 
@@ -98,10 +98,10 @@ def test_pseudobulk_ranks_genes_as_edger_and_limma_do():
     design, counts = read("samples_many", [], False)
     theirs = pd.read_csv(HERE / "expected" / "samples_many__edgeR_limma.csv")
     assert list(theirs.gene) == list(counts.genes)
-    fits = fit.fit_shard(counts, design, np.ones(len(counts.genes), bool), "nb", "samples", 1, None)
+    fits = fitting.fit_shard(counts, design, np.ones(len(counts.genes), bool), "nb", "samples", 1, None)
     totals = np.array([counts.values[a:b].sum() for a, b in zip(counts.start[:-1], counts.start[1:], strict=True)])
     moderated = moderate.moderate(fits, np.log(totals))
-    contrast = Contrast("stim", "condition[T.stim]", np.array([0.0, 1.0]))
+    contrast = Contrast("stim", "condition[T.stim]", np.array([[0.0, 1.0]]))
     effects = inference.test(counts, design, fits, moderated, (contrast,), "nb", "samples", 1, None)
     log_pvalue = effects.log_pvalue[:, 0]
     for program in ("edger", "limma"):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlmgen import fit
+from mlmgen import fitting
 from mlmgen.status import Status
 from tests.golden import agreement
 from tests.reference import designs, laplace
@@ -56,7 +56,7 @@ def golden(name, model, family, method):
 
 def fitted(name, model, family):
     design, counts = read(name, model)
-    return design, counts, fit.fit_shard(counts, design, np.ones(len(counts.genes), bool), family, "cells", 1, None)
+    return design, counts, fitting.fit_shard(counts, design, np.ones(len(counts.genes), bool), family, "cells", 1, None)
 
 
 @pytest.mark.parametrize(("name", "model", "most_better"), REML_FITS)

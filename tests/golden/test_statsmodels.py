@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 from statsmodels.stats.multitest import multipletests
 
-from mlmgen import fit, simulate, tables
+from mlmgen import fitting, simulate, tables
 from mlmgen.status import Status
 from mlmgen.types import Counts, Design
 from tests.golden import agreement
@@ -56,7 +56,7 @@ def experiment(n_donors: int, donor_sd: float) -> tuple[Design, Counts]:
 def test_cells_without_random_terms():
     design, counts = experiment(8, 0.0)
     design = replace(design, terms=())
-    fits = fit.fit_shard(counts, design, np.ones(GENES, bool), "nb", "cells", 1, None)
+    fits = fitting.fit_shard(counts, design, np.ones(GENES, bool), "nb", "cells", 1, None)
     assert (fits.variance[:, 0] > 0).sum() > GENES / 2
     for g in range(GENES):
         agrees(design, counts, fits, g)
@@ -64,7 +64,7 @@ def test_cells_without_random_terms():
 
 def test_cells_with_a_donor_variance_at_zero():
     design, counts = experiment(8, 0.0)
-    fits = fit.fit_shard(counts, design, np.ones(GENES, bool), "nb", "cells", 1, None)
+    fits = fitting.fit_shard(counts, design, np.ones(GENES, bool), "nb", "cells", 1, None)
     at_zero = np.flatnonzero((fits.status == Status.BOUNDARY) & (fits.variance[:, 0] == 0))
     assert len(at_zero) > 5
     for g in at_zero:
@@ -74,7 +74,7 @@ def test_cells_with_a_donor_variance_at_zero():
 def test_poisson_cells():
     design, counts = experiment(8, 0.0)
     design = replace(design, terms=())
-    fits = fit.fit_shard(counts, design, np.ones(GENES, bool), "poisson", "cells", 1, None)
+    fits = fitting.fit_shard(counts, design, np.ones(GENES, bool), "poisson", "cells", 1, None)
     for g in range(GENES):
         agrees(design, counts, fits, g)
 
@@ -92,7 +92,7 @@ def sums():
     size = np.bincount(design.pattern, np.exp(design.log_size))
     summed, order = designs.build(label, design.X, design.coefficients, {}, size)
     counts = designs.counts(Y[order], cells.genes)
-    return summed, counts, fit.fit_shard(counts, summed, np.ones(GENES, bool), "nb", "samples", 1, None)
+    return summed, counts, fitting.fit_shard(counts, summed, np.ones(GENES, bool), "nb", "samples", 1, None)
 
 
 def test_pseudobulk(sums):

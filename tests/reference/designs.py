@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlmgen.types import Counts, Design, RandomTerm
+from mlmgen.types import Counts, Design, Groups, RandomTerm
 
 
 class Cells(NamedTuple):
@@ -27,6 +27,13 @@ def dummy(column, reference=None) -> tuple[np.ndarray, list[str]]:
     reference = levels[0] if reference is None else reference
     others = [level for level in levels if level != reference]
     return np.column_stack([(column == level).astype(float) for level in others]), others
+
+
+def intercepts(name, levels, codes) -> RandomTerm:
+    """A random intercept: ``levels`` names, ``codes`` (P,)."""
+    codes = np.asarray(codes, dtype=np.int32)
+    ones, basis = np.ones((1, len(codes))), np.zeros(1, dtype=np.int32)
+    return RandomTerm(name, tuple(levels), codes, ("(Intercept)",), ones, basis)
 
 
 def build(donor, X, coefficients, terms, size_factor, sample=None, formula="", within=()) -> tuple[Design, np.ndarray]:
@@ -56,18 +63,22 @@ def build(donor, X, coefficients, terms, size_factor, sample=None, formula="", w
     order = np.argsort(pattern, kind="stable")
     p = X.shape[1]
 
-    def term(name, levels, column):
-        return RandomTerm(name, tuple(str(level) for level in levels), patterns[:, column].astype(np.int32))
+    def groups(name, levels, column):
+        return name, tuple(str(level) for level in levels), patterns[:, column].astype(np.int32)
 
     return Design(
         formula=formula,
         coefficients=tuple(coefficients),
         X=np.ascontiguousarray(patterns[:, 1 : 1 + p]),
-        terms=tuple(term(name, labels[2 + i][0], 2 + p + i) for i, name in enumerate(terms)),
-        donor=term("donor", labels[0][0], 0),
-        sample=term("sample", labels[1][0], 1 + p),
+        basis=np.zeros(p, dtype=np.int32),
+        functions=np.empty((len(order), 0)),
+        function_names=(),
+        terms=tuple(intercepts(*groups(name, labels[2 + i][0], 2 + p + i)) for i, name in enumerate(terms)),
+        donor=Groups(*groups("donor", labels[0][0], 0)),
+        sample=Groups(*groups("sample", labels[1][0], 1 + p)),
         pattern=pattern[order].astype(np.int32),
         log_size=np.log(np.asarray(size_factor, dtype=float))[order],
+        offset=np.zeros(len(order)),
         means={},
         within=tuple(within),
     ), order
@@ -89,4 +100,5 @@ def cells(design: Design, data: Counts, gene: int) -> Cells:
     chosen = slice(data.start[gene], data.start[gene + 1])
     y[data.rows[chosen]] = data.values[chosen]
     groups = tuple(term.codes[design.pattern].astype(int) for term in design.terms)
-    return Cells(y, design.X[design.pattern], groups, design.log_size)
+    functions = np.column_stack([np.ones(len(y)), design.functions])
+    return Cells(y, design.X[design.pattern] * functions[:, design.basis], groups, design.log_size)

@@ -45,6 +45,21 @@ def test_fit_gets_its_arguments(called):
     ]
 
 
+def test_contrasts_get_the_methods_to_come(called):
+    cli.main(["contrasts", "--prepared", "a.h5ad", "b.h5ad", "--output", "o.json", "--methods", "glmm", "pseudobulk"])
+    ((name, arguments),) = called
+    assert name == "contrasts"
+    assert arguments["prepared"] == ["a.h5ad", "b.h5ad"]
+    assert arguments["methods"] == ["glmm", "pseudobulk"]
+
+
+def test_prepare_gets_what_is_to_come(called):
+    cli.main(["prepare", "--input", "a.h5ad", "--output", "b.h5ad", "--contrasts", '{"contrasts":null}'])
+    assert called[0][1]["contrasts"] == {"contrasts": None}
+    cli.main(["prepare", "--input", "a.h5ad", "--output", "b.h5ad"])
+    assert called[1][1]["contrasts"] is None
+
+
 @pytest.mark.parametrize("shard", ["0-of-3", "4-of-3", "3", "a-of-b", "-1-of-3"])
 def test_shards_that_do_not_exist_are_refused(shard, called, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlmgen import compress, fit, simulate
+from mlmgen import compress, fitting, simulate
 from mlmgen.compress import FIT_ERROR, GRID_ERROR, WIDEST_HALF_RANGE
-from mlmgen.errors import UserError
 from mlmgen.kernels.gather import NODES
 from mlmgen.types import Counts, Design, RandomTerm
 from tests.reference import designs
@@ -144,7 +143,7 @@ def test_reduction_to_fewer_nodes():
 
 
 def fits_of(counts: Counts, design: Design, family: str = "nb"):
-    return fit.fit_shard(counts, design, np.ones(len(counts.genes), bool), family, "cells", 1, None)
+    return fitting.fit_shard(counts, design, np.ones(len(counts.genes), bool), family, "cells", 1, None)
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -179,7 +178,7 @@ def test_fits_over_wide_ranges_are_those_of_the_exact_likelihood():
 
 
 def term(name: str, *codes: int) -> RandomTerm:
-    return RandomTerm(name, tuple(f"{name}{i}" for i in range(max(codes) + 1)), np.array(codes, dtype=np.int32))
+    return designs.intercepts(name, [f"{name}{i}" for i in range(max(codes) + 1)], codes)
 
 
 DONOR, SAMPLE = term("donor", 0, 0, 1, 1), term("donor:condition", 0, 1, 2, 3)
@@ -193,26 +192,37 @@ def test_nesting():
     assert compress.nesting((SAMPLE, DONOR)) == (1, 0)
 
 
+COLUMNS = np.array([[1.0] * 4, [0.0, 1, 0, 1]])
+SLOPE = RandomTerm("donor", DONOR.levels, DONOR.codes, ("(Intercept)", "x"), COLUMNS, np.zeros(2, np.int32))
+
+
 @pytest.mark.parametrize(
-    ("terms", "wrong"),
+    ("terms", "expected"),
     [
-        ((DONOR, BATCH), "the random intercepts donor and batch are crossed"),
-        ((DONOR, term("person", 1, 1, 0, 0)), "the random intercepts donor and person have the same groups"),
-        ((DONOR, SAMPLE, BATCH), r"3 random intercepts \(donor and donor:condition and batch\)"),
+        ((), True),
+        ((DONOR,), True),
+        ((SAMPLE, DONOR), True),
+        ((DONOR, BATCH), False),
+        ((DONOR, term("person", 1, 1, 0, 0)), False),
+        ((DONOR, SAMPLE, BATCH), False),
+        ((SLOPE,), False),
     ],
-    ids=["crossed", "same groups", "three"],
+    ids=["none", "one", "nested", "crossed", "same groups", "three", "slope"],
 )
-def test_random_terms_that_are_refused(terms, wrong):
-    with pytest.raises(UserError, match=wrong) as error:
-        compress.nesting(terms)
-    assert error.value.where == "formula"
-    assert error.value.do.endswith(".")
+def test_which_designs_are_nested_intercepts(terms, expected):
+    design = replace(simple(4, 1.0), terms=terms)
+    assert compress.is_nested_intercepts(design) == expected
+
+
+def test_cell_level_functions_are_not_for_the_nodes():
+    design = simple(4, 1.0)
+    assert not compress.is_nested_intercepts(replace(design, functions=np.ones((len(design.pattern), 1))))
 
 
 def test_groups_are_those_of_the_terms():
     design = simple(5, 1.0)
-    sample = RandomTerm("half", ("x", "y", "z", "w"), np.array([3, 1, 0, 2], dtype=np.int32))
-    top = RandomTerm("site", ("s", "t"), np.array([1, 0, 0, 1], dtype=np.int32))
+    sample = designs.intercepts("half", ("x", "y", "z", "w"), [3, 1, 0, 2])
+    top = designs.intercepts("site", ("s", "t"), [1, 0, 0, 1])
     packed = compress.compress(replace(design, terms=(sample, top)))
     assert (packed.top, packed.sub) == (1, 0)
     # Donors by site, then by half: D2 (0, 0), D1 (0, 1), D3 (1, 2), D0 (1, 3).

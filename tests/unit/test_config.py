@@ -40,6 +40,10 @@ def test_three_keys_are_enough():
         "size_factors": "library",
         "methods": ["glmm", "pseudobulk"],
         "family": "nb",
+        "estimation": "reml",
+        "integration": "laplace",
+        "quadrature_nodes": 9,
+        "likelihood": "compressed",
         "filters": {
             "min_cells_per_donor": 10,
             "min_donors_per_arm": 2,
@@ -100,7 +104,16 @@ def test_the_name_is_that_of_the_input(path, name):
         ({"counts": None}, "counts is null, empty"),
         ({"gene_names": "feature_name"}, 'It must be var/<column> or null. For example "var/feature_name"'),
         ({"size_factors": "scran"}, "It must be library, tmm or obs/<column>."),
-        ({"family": "NB"}, "It must be one of nb, poisson."),
+        ({"family": "NB"}, "It must be one of nb, poisson, bernoulli, gaussian."),
+        ({"estimation": "mle"}, "It must be one of reml, ml."),
+        ({"integration": "ghq"}, "It must be one of laplace, agq."),
+        ({"likelihood": "full"}, "It must be one of compressed, exact."),
+        ({"quadrature_nodes": 0}, "It must be a whole number of at least 1 and at most 50."),
+        (
+            {"integration": "agq"},
+            "integration is agq, but estimation is reml (in the configuration). Set estimation to",
+        ),
+        ({"integration": "agq", "estimation": "ml", "family": "gaussian"}, "the family gaussian has nothing"),
         ({"methods": "glmm"}, 'methods is "glmm", text (in the configuration). It must be a list'),
         ({"methods": ["glm"]}, 'methods.0 is "glm", text (in the configuration). It must be one of glmm, pseudobulk.'),
         ({"methods": []}, "methods is [], empty"),
@@ -117,7 +130,12 @@ def test_the_name_is_that_of_the_input(path, name):
         ({"reference": "ctrl"}, 'reference is "ctrl", text (in the configuration). It must be a group of keys'),
         ({"reference": {"condition": ["a"]}}, 'reference.condition is ["a"], a list'),
         ({"contrasts": ["a - b"]}, 'contrasts is ["a - b"], a list'),
-        ({"contrasts": {"x": 1}}, "contrasts.x is 1, a number (in the configuration). It must be text."),
+        (
+            {"contrasts": {"x": 1}},
+            "contrasts.x is 1, a number (in the configuration). It must be text or a list of text.",
+        ),
+        ({"contrasts": {"x": []}}, "contrasts.x is [], empty"),
+        ({"contrasts": {"x": ["a", 2]}}, 'contrasts.x is ["a", 2], a list'),
         ({"name": "../up"}, 'name is "../up", text'),
     ],
 )
@@ -176,11 +194,15 @@ def test_stages_know_every_key_that_matters():
 def test_a_stage_holds_only_what_it_reads():
     loaded = config.load(MINIMAL)
     assert json.loads(config.stage(loaded, "fit")) == {
-        "method_version": 1,
+        "method_version": config.METHOD_VERSIONS["fit"],
         "family": "nb",
+        "estimation": "reml",
+        "integration": "laplace",
+        "quadrature_nodes": 9,
+        "likelihood": "compressed",
         "filters": {"min_cells_expressing": 10, "min_fraction_expressing": 0.01, "min_donors_expressing": 2},
     }
-    assert json.loads(config.stage(loaded, "moderate")) == {"method_version": 1}
+    assert json.loads(config.stage(loaded, "moderate")) == {"method_version": config.METHOD_VERSIONS["moderate"]}
     assert json.loads(config.stage(loaded, "prepare"))["filters"] == {
         "min_cells_per_donor": 10,
         "min_donors_per_arm": 2,
@@ -193,6 +215,32 @@ def test_contrasts_change_their_own_stage_alone():
     changed = [name for name in config.METHOD_VERSIONS if config.stage(plain, name) != config.stage(chosen, name)]
     assert changed == ["contrasts"]
     assert json.loads(config.stage(chosen, "contrasts"))["contrasts"] == [["z", "b - a"], ["a", "c"]]
+
+
+def test_joint_contrasts_keep_their_order():
+    chosen = {"joint": ["d - c", "b - a"], "one": "b - a"}
+    settings = json.loads(config.stage(config.load(MINIMAL | {"contrasts": chosen}), "contrasts"))
+    assert settings["contrasts"] == [["joint", ["d - c", "b - a"]], ["one", "b - a"]]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"family": "gaussian"}, {"estimation": "ml"}, {"quadrature_nodes": 5}, {"likelihood": "exact"}],
+    ids=lambda keys: next(iter(keys)),
+)
+def test_how_a_model_is_fitted_concerns_the_fit_alone(keys):
+    plain, other = config.load(MINIMAL), config.load(MINIMAL | keys)
+    assert [name for name in config.STAGE_KEYS if config.stage(plain, name) != config.stage(other, name)] == ["fit"]
+
+
+def test_quadrature_is_checked_with_the_contrasts_before_any_fit():
+    plain, other = (config.load(MINIMAL | {"estimation": "ml", "integration": kind}) for kind in ("laplace", "agq"))
+    changed = [name for name in config.STAGE_KEYS if config.stage(plain, name) != config.stage(other, name)]
+    assert changed == ["contrasts", "fit"]
+
+
+def test_quadrature_is_no_concern_of_pseudobulk():
+    assert config.load(MINIMAL | {"integration": "agq", "methods": ["pseudobulk"]})["integration"] == "agq"
 
 
 @given(st.permutations(sorted(MINIMAL)), st.permutations(["B", "NK", "T"]))

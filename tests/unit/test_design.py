@@ -42,7 +42,12 @@ def test_paired_by_hand():
     assert {name: row.tolist() for name, row in built.means.items()} == {
         "condition[ctrl]": [1, 0],
         "condition[stim]": [1, 1],
+        "mean(condition[ctrl])": [1, 0],
+        "mean(condition[stim])": [1, 1],
     }
+    assert (donor.effects, donor.Z.tolist(), donor.basis.tolist()) == (("(Intercept)",), [[1] * 5], [0])
+    assert (built.basis.tolist(), built.functions.shape, built.function_names) == ([0, 0], (10, 0), ())
+    assert not built.offset.any()
     assert (built.pattern.dtype, built.log_size.dtype, built.X.dtype) == (np.int32, np.float64, np.float64)
     assert {term.codes.dtype for term in (*built.terms, built.donor, built.sample)} == {np.dtype(np.int32)}
 
@@ -61,13 +66,14 @@ def test_unpaired_sample_is_the_donor():
     assert (built.sample.name, built.sample.levels, built.within) == ("donor", ("a", "b", "c", "d"), ())
 
 
-def test_numbers_that_vary_within_donors_make_patterns_but_no_samples():
+def test_numbers_that_vary_within_donors_make_functions_but_no_samples():
     obs = paired().assign(mito=np.arange(10.0))
     built, order = design.build(obs, parse("~ condition + mito + (1 | donor)"), "donor")
-    assert built.X.shape == (10, 3)
+    assert built.X.tolist() == [[1, 0, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 0, 1]]
     assert built.within == ("condition", "mito")
     assert len(built.sample.levels) == 5
-    np.testing.assert_array_equal(built.X[built.pattern, 2], order)
+    assert (built.basis.tolist(), built.function_names) == ([0, 0, 1], ("mito",))
+    np.testing.assert_array_equal(built.functions[:, 0], order)
 
 
 def test_given_sample():
@@ -131,6 +137,124 @@ def test_size_factors():
     assert not design.build(paired(), NESTED, "donor")[0].log_size.any()
 
 
+def test_offsets_add_to_the_size_factors():
+    size, volume = np.arange(1.0, 11.0), np.linspace(0.5, 2, 10)
+    formula = parse("~ condition + offset(log(volume)) + offset(volume) + (1 | donor)")
+    built, order = design.build(paired().assign(volume=volume), formula, "donor", size_factor=size)
+    added = np.log(volume) + volume
+    np.testing.assert_allclose(built.offset, added[order], rtol=1e-15)
+    np.testing.assert_allclose(built.log_size, (np.log(size) + added)[order], rtol=1e-15)
+    assert built.coefficients == ("(Intercept)", "condition[T.stim]")
+    samples = design.for_samples(built)
+    whole = np.bincount(built.sample.codes[built.pattern], np.exp(built.log_size))
+    alone = np.bincount(built.sample.codes[built.pattern], size[order])
+    np.testing.assert_allclose(samples.log_size, np.log(whole), rtol=1e-14)
+    np.testing.assert_allclose(samples.log_size - samples.offset, np.log(alone), rtol=1e-13, atol=1e-13)
+
+
+def test_random_slopes_by_hand():
+    """Terms of a factor, of a number, without correlations, nested; three donors and ten cells."""
+    obs = paired().assign(dose=np.where(paired()["condition"] == "stim", 2.0, 0.5))
+    text = "~ condition + (1 + condition | donor) + (0 + dose | batch) + (1 + dose || batch2/donor)"
+    obs = obs.assign(batch=["x", "y"] * 5, batch2=["u"] * 4 + ["v"] * 6)
+    built, order = design.build(obs, parse(text), "donor")
+    names = ["donor", "batch", "batch2", "batch2", "batch2:donor", "batch2:donor"]
+    effects = [("(Intercept)", "condition[T.stim]"), ("dose",), *[("(Intercept)",), ("dose",)] * 2]
+    assert [term.name for term in built.terms] == names
+    assert [term.effects for term in built.terms] == effects
+    sorted_obs = obs.iloc[order]
+    stim, dose = (sorted_obs["condition"] == "stim").to_numpy(float), sorted_obs["dose"].to_numpy()
+    columns = {"(Intercept)": np.ones(10), "condition[T.stim]": stim, "dose": dose}
+    for term in built.terms:
+        assert (term.Z.dtype, term.basis.dtype, term.codes.dtype) == (np.float64, np.int32, np.int32)
+        assert not term.basis.any()
+        for z, effect in zip(term.Z, term.effects, strict=True):
+            assert z[built.pattern].tolist() == columns[effect].tolist()
+    donors = sorted_obs["donor"].to_numpy()
+    assert donors.tolist() == [built.terms[0].levels[code] for code in built.terms[0].codes[built.pattern]]
+    assert built.terms[4].levels == ("u:D1", "u:D2", "u:D10", "v:D1", "v:D2", "v:D10")
+
+
+def test_slopes_over_cells_share_the_functions_of_the_fixed_effects():
+    obs = paired().assign(mito=np.arange(10.0), time=np.linspace(0, 1, 10) ** 2)
+    built, order = design.build(obs, parse("~ condition * mito + (1 + mito + time | donor)"), "donor")
+    assert built.function_names == ("mito", "time")
+    assert built.basis.tolist() == [0, 0, 1, 1]
+    assert built.terms[0].basis.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(
+        built.functions, np.column_stack([np.arange(10.0), np.linspace(0, 1, 10) ** 2])[order]
+    )
+    assert built.X[:, 3].tolist() == built.X[:, 1].tolist()
+
+
+def test_within_and_between_by_hand():
+    obs = pd.DataFrame({"donor": list("aabbb"), "lane": list("xyxyy"), "x": [1.0, 3.0, 6.0, 7.0, 8.0]})
+    text = "~ within(x) + between(x) + within(log(x), lane) + (1 + within(x) | donor)"
+    obs = pd.concat([obs] * 2, ignore_index=True)
+    built, order = design.build(obs, parse(text), "donor")
+    assert built.coefficients == ("(Intercept)", "within(x)", "between(x)", "within(log(x), lane)")
+    assert built.function_names == ("within(x)", "within(log(x), lane)")
+    np.testing.assert_allclose(built.functions[:, 0], np.array([-1, 1, -1, 0, 1] * 2)[order], atol=1e-15)
+    assert built.X[built.pattern, 2].tolist() == [2] * 4 + [7] * 6
+    log, lane = np.log(obs["x"]), obs["lane"]
+    expected = log - log.groupby(lane).transform("mean")
+    np.testing.assert_allclose(built.functions[:, 1], expected.to_numpy()[order], atol=1e-15)
+    assert built.terms[0].effects == ("(Intercept)", "within(x)")
+    assert built.terms[0].basis.tolist() == [0, 1]
+    assert built.within == ("within(x)", "within(log(x), lane)")
+
+
+def test_within_of_what_varies_between_donors_alone_is_exactly_zero():
+    obs = pd.DataFrame({"donor": list("aaabbbcc"), "x": [0.1] * 3 + [0.7] * 3 + [0.3] * 2, "y": range(8)})
+    with pytest.raises(UserError, match=r"within\(x\) is always 0"):
+        design.build(obs, parse("~ within(x) + y + (1 | donor)"), "donor")
+
+
+@pytest.mark.parametrize(
+    ("formula", "what"),
+    [
+        ("~ within(log(x)) + (1 | donor)", "within(log(x)) needs one finite number for each cell, which log(x) is not"),
+        ("~ between(poly(x, 2)) + (1 | donor)", "between(poly(x, 2)) needs one finite number for each cell"),
+        (
+            "~ within(condition) + (1 | donor)",
+            "within(condition) needs a number, but obs column 'condition' holds text",
+        ),
+    ],
+)
+def test_what_cannot_be_split(formula, what):
+    with pytest.raises(UserError) as caught:
+        design.build(paired().assign(x=np.arange(10.0)), parse(formula), "donor")
+    assert caught.value.what.startswith(what)
+    assert caught.value.do.endswith(".")
+
+
+def longitudinal():
+    """Six donors seen at two to four of the visits 0, 1.5, 3 and 6 months, thirty cells a visit, two arms."""
+    visits = {"D1": [0, 1.5, 3, 6], "D2": [0, 6], "D3": [1.5, 3], "D4": [0, 1.5, 6], "D5": [0, 3, 6], "D6": [3, 6]}
+    rows = [(donor, time) for donor, times in visits.items() for time in times for _ in range(30)]
+    obs = pd.DataFrame(rows, columns=["donor", "time"])
+    return obs.assign(arm=np.where(obs["donor"].isin(["D1", "D3", "D5"]), "drug", "placebo"))
+
+
+def test_longitudinal_designs_keep_donors_with_missing_visits():
+    obs = longitudinal().sample(frac=1.0, random_state=3)
+    obs["visit"] = obs["donor"] + "@" + obs["time"].astype(str)
+    formula = parse("~ arm * time + (1 + time | donor) + (1 | visit)")
+    assert design.check(obs, formula, "donor", sample="visit", methods=["glmm", "pseudobulk"]) == ()
+    assert design.review(obs, formula, "donor", sample="visit") == ("", ())
+    built, order = design.build(obs, formula, "donor", sample="visit")
+    slope, visit = built.terms
+    assert slope.levels == ("D1", "D2", "D3", "D4", "D5", "D6")
+    assert (slope.effects, slope.basis.tolist()) == (("(Intercept)", "time"), [0, 0])
+    assert slope.Z[1].tolist() == [0, 1.5, 3, 6, 0, 6, 1.5, 3, 0, 1.5, 6, 0, 3, 6, 3, 6]
+    assert np.bincount(slope.codes).tolist() == [4, 2, 2, 3, 3, 2]
+    assert (len(visit.levels), built.functions.shape) == (16, (480, 0))
+    np.testing.assert_array_equal(built.X[built.pattern, 2], obs["time"].to_numpy()[order])
+    samples = design.for_samples(built)
+    assert [(term.name, term.effects) for term in samples.terms] == [("donor", ("(Intercept)",))]
+    assert samples.X[:, 2].tolist() == slope.Z[1].tolist()
+
+
 def test_for_samples_by_hand():
     size = np.arange(1.0, 11.0)
     cells, _ = design.build(paired(), NESTED, "donor", size_factor=size)
@@ -158,6 +282,41 @@ def test_for_samples_drops_groups_that_cut_through_samples():
     assert design.for_samples(cells).terms == ()
 
 
+@pytest.mark.parametrize(
+    ("terms", "kept"),
+    [
+        ("(1 + condition | donor)", ["donor"]),
+        ("(0 + condition | donor)", ["donor"]),  # the same model in other words
+        ("(0 + condition || donor)", ["donor"]),
+        ("(1 | donor) + (0 + mito | donor)", ["donor"]),
+        ("(1 + mito || donor) + (1 | donor:condition)", ["donor"]),
+        ("(0 + mito | donor)", []),
+        ("(0 + age | donor)", []),
+        ("(1 + condition | site) + (mito | donor)", ["site", "donor"]),
+    ],
+)
+def test_for_samples_keeps_intercepts_alone(terms, kept):
+    obs = paired().assign(mito=np.arange(10.0), age=paired()["donor"].str[1:].astype(float))
+    obs["site"] = np.where(obs["donor"] == "D1", "s", "t")
+    cells, _ = design.build(obs, parse(f"~ condition + {terms}"), "donor")
+    samples = design.for_samples(cells)
+    assert [(term.name, term.effects) for term in samples.terms] == [(name, ("(Intercept)",)) for name in kept]
+    for term in samples.terms:
+        assert (term.Z.tolist(), term.basis.tolist()) == ([[1] * 5], [0])
+
+
+def test_for_samples_averages_functions_with_their_coefficients():
+    obs = paired().assign(mito=np.r_[0.1, np.arange(1.0, 10.0)], age=paired()["donor"].str[1:].astype(float))
+    cells, _ = design.build(obs, parse("~ condition * mito + mito:age + (1 + mito | donor)"), "donor")
+    assert cells.function_names == ("mito",)
+    samples = design.for_samples(cells)
+    mean = np.array([(3 + 7) / 2, (5 + 9) / 2, 2, (1 + 6 + 8) / 3, (0.1 + 4) / 2])
+    stim, age = [0, 1, 0, 1, 0], np.array([1, 1, 2, 2, 10])
+    assert samples.coefficients == ("(Intercept)", "condition[T.stim]", "mito", "condition[T.stim]:mito", "mito:age")
+    np.testing.assert_allclose(samples.X, np.column_stack([np.ones(5), stim, mean, stim * mean, age * mean]))
+    assert (samples.basis.tolist(), samples.functions.shape, samples.function_names) == ([0] * 5, (5, 0), ())
+
+
 def random_obs(seed: int, n: int = 120) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     donor = rng.integers(0, 6, n)
@@ -174,6 +333,8 @@ FORMULAS = [
     "~ condition + (1 | donor) + (1 | donor:condition)",
     "~ condition * age + mito + (1 | donor)",
     "~ condition + bs(mito, df=4) + center(age) + (1 | donor)",
+    "~ condition * within(mito) + between(mito) + offset(log(age)) + (1 + within(mito) | donor)",
+    "~ condition:mito + {mito > 0.5} + (0 + condition + center(age):mito || donor)",
 ]
 
 
@@ -185,17 +346,28 @@ def test_order_of_cells_does_not_matter(seed, text):
     size = np.random.default_rng(9).random(len(obs)) + 0.5
     one, order = design.build(obs, parse(text), "donor", size_factor=size)
     two, shuffled = design.build(obs.iloc[shuffle], parse(text), "donor", size_factor=size[shuffle])
-    np.testing.assert_array_equal(one.X, two.X)
-    np.testing.assert_array_equal(one.pattern, two.pattern)
+    for name in ("X", "basis", "pattern"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert one.function_names == two.function_names
     for a, b in zip((*one.terms, one.donor, one.sample), (*two.terms, two.donor, two.sample), strict=True):
         assert (a.name, a.levels, a.codes.tolist()) == (b.name, b.levels, b.codes.tolist())
+    for a, b in zip(one.terms, two.terms, strict=True):
+        assert (a.effects, a.Z.tolist(), a.basis.tolist()) == (b.effects, b.Z.tolist(), b.basis.tolist())
     assert one.means.keys() == two.means.keys()
     for name, row in one.means.items():
         np.testing.assert_array_equal(row, two.means[name])
     back = shuffle[shuffled]
+    for name in ("functions", "offset", "log_size"):
+        np.testing.assert_array_equal(getattr(one, name)[np.argsort(order)], getattr(two, name)[np.argsort(back)])
     for pattern in range(one.X.shape[0]):
         assert sorted(back[two.pattern == pattern]) == order[one.pattern == pattern].tolist()
     assert (np.diff(shuffled)[np.diff(two.pattern) == 0] > 0).all()
+
+
+def rows(built):
+    """The model matrix, one row for each cell."""
+    functions = np.column_stack([np.ones(len(built.pattern)), built.functions])
+    return built.X[built.pattern] * functions[:, built.basis]
 
 
 @settings(max_examples=15, deadline=None)
@@ -207,7 +379,7 @@ def test_names_of_donors_only_permute_them(names, text):
     two, renamed = design.build(obs.assign(donor=obs["donor"].map(new)), parse(text), "donor")
     assert one.coefficients == two.coefficients
     cells = np.argsort(order), np.argsort(renamed)
-    np.testing.assert_allclose(one.X[one.pattern][cells[0]], two.X[two.pattern][cells[1]], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(rows(one)[cells[0]], rows(two)[cells[1]], rtol=1e-12, atol=1e-12)
     assert (np.diff(one.pattern) >= 0).all()
     assert (np.diff(two.pattern) >= 0).all()
     donors = [np.array(d.donor.levels)[d.donor.codes[d.pattern]][c] for d, c in zip((one, two), cells, strict=True)]

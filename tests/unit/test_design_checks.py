@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mlmgen import design
+from mlmgen.design_rank import why_not_samples
 from mlmgen.errors import UserError
 from mlmgen.formula import parse
 
@@ -164,17 +165,12 @@ def test_condition_confounded_with_batch():
     assert two.do.endswith("these data cannot tell their effects apart.")
 
 
-def test_crossed_random_intercepts():
-    obs = study(lane=["l1", "l2", "l3", "l4", "l5"] * 8)
-    error = problem(obs, "~ condition + (1 | donor) + (1 | lane)")
-    assert error.what == "the random intercepts (1 | donor), (1 | lane) are crossed"
-    assert "(1 | donor)" in error.do
-
-
-def test_three_random_intercepts():
-    obs = study(lane=["l1", "l2", "l2", "l1", "l1"] * 8, site=np.tile(np.repeat(["s1", "s2"], 5), 4))
-    error = problem(obs, "~ condition + (1 | site) + (1 | donor) + (1 | donor:lane)")
-    assert error.what == "the formula has 3 random intercepts: (1 | site), (1 | donor), (1 | donor:lane)"
+def test_crossed_and_several_random_terms_are_fine():
+    obs = study(lane=["l1", "l2", "l3", "l4", "l5"] * 8, site=np.tile(np.repeat(["s1", "s2"], 5), 4))
+    assert design.check(obs, parse("~ condition + (1 | donor) + (1 | lane)"), "donor", methods=["glmm"]) == ()
+    nested = "~ condition + (1 | site) + (1 | donor) + (1 | donor:lane2)"
+    obs["lane2"] = ["l1", "l2", "l2", "l1", "l1"] * 8
+    assert design.check(obs, parse(nested), "donor", methods=["glmm"]) == ()
 
 
 @pytest.mark.parametrize("formula", ["~ condition", "~ condition + (1 | site)"])
@@ -186,6 +182,26 @@ def test_cells_cannot_be_the_replicates_of_the_glmm(formula):
     fixed = problem(paired(), "~ condition + donor", methods=["glmm"])
     assert fixed.do.startswith("Write (1 | donor) for donor in the formula")
     assert design.check(obs, parse(formula), "donor", methods=["pseudobulk"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("random", "terms"),
+    [
+        ("(0 + x | donor)", "random terms, (0 + x | donor),"),
+        ("(1 | site) + (0 + x || donor)", "random terms, (1 | site), (0 + x || donor),"),
+        ("(1 | site)", "random intercepts, (1 | site),"),
+    ],
+)
+def test_slopes_alone_do_not_separate_donors(random, terms):
+    obs = study(site=np.tile(np.repeat(["s1", "s2"], 5), 4), x=np.arange(40.0) ** 2)
+    error = problem(obs, f"~ condition + x + {random}", methods=["glmm"])
+    assert error.what.startswith(f"the formula's {terms} do not separate the 8 donors of 'donor'")
+
+
+@pytest.mark.parametrize("random", ["(x | donor)", "(0 + arm | donor)", "(0 + arm || donor)"])
+def test_slopes_with_intercepts_separate_donors(random):
+    obs = study(x=np.arange(40.0) ** 2, arm=["a", "b"] * 20)
+    design.check(obs, parse(f"~ condition + x + {random}"), "donor", methods=["glmm"])
 
 
 def test_groups_within_donors_can_be_the_replicates():
@@ -255,12 +271,39 @@ def test_reference_of_numbers_and_booleans():
     formula = parse("~ C(code) + treated + (1 | donor) + (1 | donor:code)")
     assert design.check(obs, formula, "donor", reference={"code": 2, "treated": True}) == ()
     assert design.references(obs, formula, {"code": 2}) == {"code": "2", "treated": "False"}
+    slopes = parse("~ within(code) + (1 + treated | donor)")
+    assert design.references(obs, slopes, {"treated": True}) == {"treated": "True"}
+    design.check(
+        paired().assign(x=np.arange(40.0)), parse("~ x + (condition | donor)"), "donor", reference={"condition": "stim"}
+    )
 
 
 def test_a_random_intercept_with_the_groups_of_another():
     error = problem(study(), NESTED)
     assert "(1 | donor:condition) cannot be estimated: it has the same groups as donor" in error.what
     assert error.do == "Take (1 | donor:condition) out of the formula."
+
+
+def test_a_random_slope_with_the_effects_of_another():
+    error = problem(paired(), "~ condition + (1 | donor:condition) + (1 + condition | donor)")
+    assert error.what == (
+        "the random intercept (1 | donor:condition) cannot be estimated: "
+        "(1 + condition | donor) has an effect for each of its groups already"
+    )
+    error = problem(paired().assign(x=np.arange(40.0)), "~ x + (x | donor) + (0 + x | donor:cell_type)")
+    assert error.what.startswith("the random term (0 + x | donor:cell_type) cannot be estimated: its effects are among")
+    assert error.do == "Take (0 + x | donor:cell_type) out of the formula."
+
+
+def test_collinear_slopes():
+    error = problem(study(x=np.arange(40.0), y=np.arange(40.0) * 2), "~ x + (1 + x + y | donor)")
+    assert error.what == ("the random slope of y in (1 + x + y | donor) cannot be estimated: it is a combination of x")
+    assert error.do == "Take y out of (1 + x + y | donor)."
+
+
+def test_a_constant_slope():
+    error = problem(study(x=1.5), "~ condition + (x | donor)")
+    assert error.what == "'x' is constant: it is 1.5 in all 40 cells"
 
 
 def test_a_random_intercept_with_one_group():
@@ -275,6 +318,58 @@ def test_a_random_intercept_with_a_group_per_cell():
 
 def test_fixed_and_random():
     assert "both a fixed effect and a random" in problem(paired(), "~ condition + donor + (1 | donor)").what
+    assert "both a fixed effect and a random" in problem(paired(), "~ donor + (1 + condition | donor)").what
+    obs = paired().assign(x=np.arange(40.0))
+    design.check(obs, parse("~ condition + donor + x + (0 + x | donor)"), "donor")
+
+
+def test_splits_of_what_does_not_vary():
+    obs = study(age=np.repeat(np.arange(8.0), 5), dose=np.tile([0.1, 0.2, 0.3, 0.4, 0.7], 8))
+    error = problem(obs, "~ condition + within(age) + (1 | donor)")
+    assert error.what == "age does not vary within groups: within(age) is 0 in all 40 cells"
+    assert error.do == "Write age for within(age), or take it out of the formula."
+    error = problem(obs, "~ condition + between(dose) + within(dose) + (1 | donor)")
+    assert error.what == "dose does not vary between groups: between(dose) is 0.34 in all 40 cells"
+    all_three = problem(obs.assign(x=np.arange(40.0)), "~ x + within(x) + between(x) + (1 | donor)")
+    assert "between(x) is a combination of x, within(x)" in all_three.what
+    assert all_three.do.startswith("Take one of between(x), x, within(x) out of the formula; these data cannot tell")
+
+
+def test_a_column_that_is_the_same_in_all_cells():
+    error = problem(study(x=np.arange(40.0)), "~ condition + {x > -1} + (1 | donor)")
+    assert error.what.endswith("x > -1 is the same in all cells")
+    assert error.do == "Take x > -1 out of the formula."
+
+
+def test_offsets_must_be_numbers():
+    assert "offset(log(x)) is not a finite" in problem(study(x=np.arange(40.0)), f"{SIMPLE} + offset(log(x))").what
+    error = problem(study(), f"{SIMPLE} + offset(x)")
+    assert error.what == "there is no obs column 'x'"
+
+
+def test_pseudobulk_needs_columns_that_differ_between_samples():
+    obs = study(x=np.sin(np.arange(40.0)))
+    error = problem(obs, "~ condition + within(x) + (1 | donor)", methods=["pseudobulk"])
+    assert error.what == "pseudobulk sees only the mean of each sample, and within(x) averages to 0 in every sample"
+    assert error.do.startswith("Leave pseudobulk out of methods, set sample to")
+    design.check(obs, parse("~ condition + within(x) + between(x) + (1 | donor)"), "donor", methods=["glmm"])
+    balanced = problem(study(x=np.tile([1.0, 2, 3, 4, 5], 8)), "~ condition + x + (1 | donor)", methods=["pseudobulk"])
+    assert (
+        balanced.what
+        == "pseudobulk sees only the mean of each sample, and x cannot be told apart from the others there"
+    )
+    many = problem(obs, "~ condition * bs(x, df=4) + (1 | donor)", methods=["pseudobulk"])
+    assert many.what == (
+        "pseudobulk has 8 samples for 10 coefficients: nothing is left to estimate the variation between them"
+    )
+
+
+def test_sums_of_a_cell_type_that_cannot_be_fitted():
+    obs = study(x=np.sin(np.arange(40.0)))
+    for text, why in (("condition + x", ""), ("condition + within(x)", "within(x) averages to 0 in every sample")):
+        cells, _ = design.build(obs, parse(f"~ {text} + (1 | donor)"), "donor")
+        assert why_not_samples(design.for_samples(cells)).endswith(why)
+        assert bool(why) == bool(why_not_samples(design.for_samples(cells)))
 
 
 def test_a_term_that_cannot_be_evaluated():
@@ -318,6 +413,61 @@ def test_warns_of_a_paired_design_without_its_replicate():
     assert design.check(obs, parse("~ `the arm` + (1 | donor) + (1 | lane)"), "donor") == ()
 
 
+def test_a_random_slope_is_the_replicate_of_a_factor_too():
+    for random, expected in (("(condition | donor)", 0), ("(0 + condition | donor)", 0), ("(1 | donor)", 1)):
+        warnings = design.check(paired(), parse(f"~ condition + {random}"), "donor")
+        assert sum("varies within donors" in text for text in warnings) == expected
+
+
+def visits(**columns):
+    """Eight donors seen at 0, 1 and 2 months, forty cells a visit."""
+    donor, inside = np.divmod(np.arange(960), 120)
+    table = {"donor": [f"D{i}" for i in donor], "month": inside // 40 * 1.0, "condition": np.where(donor < 4, "c", "s")}
+    return pd.DataFrame(table | columns)
+
+
+def test_warns_of_numbers_of_visits_without_a_replicate():
+    intercept, mixed, codes = design.check(visits(), parse("~ condition * month + (1 | donor)"), "donor")
+    assert intercept == (
+        "month varies within donors, but the formula has no random slope of it: cell-level p-values of month will be "
+        "too small; write (1 + month | donor)"
+    )
+    assert "month varies within the samples of 'donor': pseudobulk sees only its mean in each sample" in mixed
+    assert "set sample to the obs column of the visit" in mixed
+    assert "C(month)" in codes
+    obs = visits(visit=(np.arange(960) // 40).astype(str))
+    for random in ("(month | donor)", "(1 | donor) + (1 | visit)", "(within(month) | donor)"):
+        found = design.check(obs, parse(f"~ condition * month + {random}"), "donor", sample="visit")
+        assert not any("replicate" in text or "random slope" in text or "pseudobulk" in text for text in found)
+        assert any("C(month)" in text for text in found) == ("month" not in random)
+
+
+def test_numbers_of_cells_need_no_replicate():
+    obs = visits(pct=np.sin(np.arange(960.0)))
+    assert design.check(obs, parse("~ condition + pct + (1 | donor)"), "donor") == ()
+
+
+def test_warns_of_slopes_that_do_not_vary_within_groups():
+    obs = study(age=np.repeat(np.arange(8.0) + 30.5, 5))
+    (warning,) = design.check(obs, parse("~ condition + (1 + age | donor)"), "donor")
+    assert warning == (
+        "age does not vary within any group of donor: its variance in (1 + age | donor) can hardly be told from that "
+        "of the other effects; leave age out of (1 + age | donor)"
+    )
+    (warning,) = design.check(obs, parse("~ condition + (0 + condition | donor)"), "donor")
+    assert warning.startswith("condition[ctrl], condition[stim] do not vary within any group of donor: their variances")
+    assert design.check(obs, parse("~ condition + (0 + condition || donor)"), "donor") == ()
+
+
+def test_warns_of_more_variances_than_groups():
+    obs = study(x=np.sin(np.arange(40.0)), y=np.cos(np.arange(40.0)), z=np.arange(40.0) % 7)
+    (warning,) = design.check(obs, parse("~ condition + (x + y + z | donor)"), "donor")
+    assert warning == (
+        "(1 + x + y + z | donor) asks for 10 variances and covariances from 8 groups of donor; "
+        "(1 + x + y + z || donor) asks for 4 variances"
+    )
+
+
 def test_warns_of_mixed_samples():
     warnings = design.check(paired(), parse(NESTED), "donor", sample="donor")
     assert len(warnings) == 1
@@ -357,6 +507,44 @@ def test_review_skips_a_design_that_is_confounded_here():
 def test_review_skips_a_number_that_is_constant_here():
     reason, _ = review(study(age=30.0), "~ condition + age + (1 | donor)")
     assert reason == "'age' is constant: it is 30 in all 40 cells"
+
+
+def test_review_loses_the_slope_of_what_is_constant_here():
+    """Only a slope has it: the fixed effects keep their meaning, so the cell type is fitted without it."""
+    for random, columns, kept in [
+        ("(1 + age | donor)", {"age": 30}, ["(Intercept)"]),
+        ("(1 + age || donor)", {"age": 30}, ["(Intercept)"]),
+        ("(1 + lane | donor)", {"lane": "b"}, ["(Intercept)"]),
+        ("(1 + lane + age | donor)", {"lane": "b", "age": np.arange(40) % 7}, ["(Intercept)", "age"]),
+    ]:
+        name, value = next(iter(columns.items()))
+        obs, formula = study(**columns), f"~ condition + {random}"
+        seen = f"the random slope of {name} in {random} is left out: {name} is {value} in all 40 cells"
+        assert review(obs, formula) == ("", (seen,))
+        built, _ = design.build(obs, parse(formula), "donor")
+        assert [effect for term in built.terms for effect in term.effects] == kept
+    assert review(study(lane="b"), "~ condition + (0 + lane | donor)") == ("", ())
+    obs = study(age=np.repeat(np.arange(8.0), 5))
+    formula = "~ condition + (1 | donor) + (0 + within(age) | donor)"
+    seen = "the random slope of within(age) in (0 + within(age) | donor) is left out: within(age) is 0 in all 40 cells"
+    assert review(obs, formula) == ("", (seen,))
+    assert [term.effects for term in design.build(obs, parse(formula), "donor")[0].terms] == [("(Intercept)",)]
+
+
+def test_review_loses_slopes_that_cannot_be_told_apart_here():
+    obs = study(x=np.sin(np.arange(40.0)), y=np.cos(np.arange(40.0)))
+    formula = "~ condition + (1 + x + y | donor)"
+    assert review(obs, formula) == ("", ())
+    (warning,) = review(obs.assign(y=2 * obs["x"]), formula)[1]
+    assert warning == "the random slope of y in (1 + x + y | donor) is left out: it is a combination of x"
+
+
+def test_review_warns_of_slopes_that_are_flat_here():
+    formula = "~ condition + (1 + condition | donor)"
+    assert review(paired(), formula) == ("", ())
+    one_each = paired()[(paired()["donor"].str[1:].astype(int) % 2 == 0) == (paired()["condition"] == "ctrl")]
+    (warning,) = review(one_each, formula)[1]
+    assert warning.startswith("condition[T.stim] does not vary within any group of donor: its variance")
 
 
 def test_review_skips_a_saturated_design():

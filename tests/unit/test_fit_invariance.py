@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlmgen import fit, simulate
+from mlmgen import fitting, simulate
 from mlmgen.types import Counts, Design
 from tests.reference import designs
 
@@ -29,7 +29,7 @@ def experiment(paired: bool) -> tuple[Counts, Design]:
 @pytest.fixture(scope="module", params=[False, True], ids=["unpaired", "paired"])
 def data(request):
     counts, design = experiment(request.param)
-    return counts, design, fit.fit_shard(counts, design, EVERY, "nb", "cells", 1, None)
+    return counts, design, fitting.fit_shard(counts, design, EVERY, "nb", "cells", 1, None)
 
 
 def pick(counts: Counts, genes) -> Counts:
@@ -59,15 +59,15 @@ def identical(first, second, genes=slice(None)):
 def test_gene_order_changes_no_bit(data):
     counts, design, fits = data
     order = np.random.default_rng(1).permutation(GENES)
-    identical(fit.fit_shard(pick(counts, order), design, EVERY, "nb", "cells", 1, None), fits, order)
+    identical(fitting.fit_shard(pick(counts, order), design, EVERY, "nb", "cells", 1, None), fits, order)
 
 
 @pytest.mark.parametrize("shards", [2, 7])
 def test_shards_change_no_bit(data, shards):
     counts, design, fits = data
     parts = np.array_split(np.arange(GENES), shards)
-    each = [fit.fit_shard(pick(counts, part), design, EVERY[part], "nb", "cells", 1, None) for part in parts]
-    joined = fit.concatenate(each)
+    each = [fitting.fit_shard(pick(counts, part), design, EVERY[part], "nb", "cells", 1, None) for part in parts]
+    joined = fitting.concatenate(each)
     identical(joined, fits)
     assert joined.genes == fits.genes
     assert {field.name for field in fields(joined)} == {field.name for field in fields(fits)}
@@ -78,15 +78,15 @@ def test_threads_change_no_bit():
     counts, design, _ = simulate.null_experiment(3, 10, 300, np.random.default_rng(3))
     every = np.ones(300, dtype=bool)
     done = []
-    one = fit.fit_shard(counts, design, every, "nb", "cells", 1, done.append)
-    identical(fit.fit_shard(counts, design, every, "nb", "cells", 2, None), one)
+    one = fitting.fit_shard(counts, design, every, "nb", "cells", 1, done.append)
+    identical(fitting.fit_shard(counts, design, every, "nb", "cells", 2, None), one)
     assert sum(done) == 300
 
 
 def test_other_genes_change_no_bit(data):
     counts, design, fits = data
     keep = np.arange(GENES) % 3 == 0
-    some = fit.fit_shard(counts, design, keep, "nb", "cells", 1, None)
+    some = fitting.fit_shard(counts, design, keep, "nb", "cells", 1, None)
     for name in PER_GENE:
         np.testing.assert_array_equal(getattr(some, name)[keep], getattr(fits, name)[keep])
 
@@ -94,7 +94,7 @@ def test_other_genes_change_no_bit(data):
 def test_order_of_the_cells_of_a_pattern_does_not_matter(data):
     counts, design, fits = data
     shuffled = np.lexsort((np.random.default_rng(2).random(len(design.pattern)), design.pattern))
-    again = fit.fit_shard(*reorder(counts, design, shuffled), EVERY, "nb", "cells", 1, None)
+    again = fitting.fit_shard(*reorder(counts, design, shuffled), EVERY, "nb", "cells", 1, None)
     assert again.loglik == pytest.approx(fits.loglik, abs=1e-7)
     assert again.beta == pytest.approx(fits.beta, **SAME)
     assert again.variance == pytest.approx(fits.variance, abs=1e-5, rel=1e-4)
@@ -117,7 +117,7 @@ def test_names_and_order_of_donors_do_not_matter(data):
         "donor": turned(design.donor),
         "sample": turned(design.sample),
     }
-    again = fit.fit_shard(*reorder(counts, design, order, **changed), EVERY, "nb", "cells", 1, None)
+    again = fitting.fit_shard(*reorder(counts, design, order, **changed), EVERY, "nb", "cells", 1, None)
     assert again.loglik == pytest.approx(fits.loglik, abs=1e-7)
     assert again.beta == pytest.approx(fits.beta, **SAME)
     assert again.variance == pytest.approx(fits.variance, abs=1e-5, rel=1e-4)
@@ -125,8 +125,8 @@ def test_names_and_order_of_donors_do_not_matter(data):
 
 def test_order_of_the_terms_does_not_matter():
     counts, design = experiment(paired=True)
-    one = fit.fit_shard(counts, design, EVERY, "nb", "cells", 1, None)
-    two = fit.fit_shard(counts, replace(design, terms=design.terms[::-1]), EVERY, "nb", "cells", 1, None)
+    one = fitting.fit_shard(counts, design, EVERY, "nb", "cells", 1, None)
+    two = fitting.fit_shard(counts, replace(design, terms=design.terms[::-1]), EVERY, "nb", "cells", 1, None)
     assert two.components == ("donor:condition", "donor", "dispersion")
     assert two.loglik == pytest.approx(one.loglik, abs=1e-7)
     assert two.variance[:, [1, 0, 2]] == pytest.approx(one.variance, abs=1e-5, rel=1e-4)
@@ -136,9 +136,9 @@ def test_order_of_the_terms_does_not_matter():
 @given(shift=st.floats(-3, 3))
 def test_offset_shift_moves_the_intercept_alone(shift):
     counts, design = experiment(paired=False)
-    fits = fit.fit_shard(counts, design, EVERY, "nb", "cells", 1, None)
+    fits = fitting.fit_shard(counts, design, EVERY, "nb", "cells", 1, None)
     moved = replace(design, log_size=design.log_size + shift)
-    again = fit.fit_shard(counts, moved, EVERY, "nb", "cells", 1, None)
+    again = fitting.fit_shard(counts, moved, EVERY, "nb", "cells", 1, None)
     assert again.loglik == pytest.approx(fits.loglik, abs=1e-6)
     assert again.beta + np.array([shift, 0.0]) == pytest.approx(fits.beta, abs=1e-5)
     assert again.std_error == pytest.approx(fits.std_error, rel=1e-4)
@@ -148,7 +148,7 @@ def test_offset_shift_moves_the_intercept_alone(shift):
 def test_reference_level_turns_the_sign(data):
     counts, design, fits = data
     X = np.column_stack([np.ones(len(design.X)), 1 - design.X[:, 1]])
-    again = fit.fit_shard(counts, replace(design, X=X), EVERY, "nb", "cells", 1, None)
+    again = fitting.fit_shard(counts, replace(design, X=X), EVERY, "nb", "cells", 1, None)
     assert again.loglik == pytest.approx(fits.loglik, abs=1e-7)
     assert again.beta[:, 1] == pytest.approx(-fits.beta[:, 1], **SAME)
     assert again.beta[:, 0] == pytest.approx(fits.beta.sum(axis=1), abs=1e-5)
@@ -163,8 +163,8 @@ def test_levels_agree_where_there_are_no_random_terms():
     design, _ = designs.build(donor, X, ["(Intercept)", "stim"], {}, np.exp(rng.normal(0, 0.2, 10)))
     counts = simulate.counts(design, np.tile([3.0, 0.5], (20, 1)), np.zeros((20, 0)), np.full(20, 0.2), rng)
     every = np.ones(20, dtype=bool)
-    cells = fit.fit_shard(counts, design, every, "nb", "cells", 1, None)
-    samples = fit.fit_shard(counts, design, every, "nb", "samples", 1, None)
+    cells = fitting.fit_shard(counts, design, every, "nb", "cells", 1, None)
+    samples = fitting.fit_shard(counts, design, every, "nb", "samples", 1, None)
     assert samples.components == cells.components == ("dispersion",)
     assert samples.loglik == pytest.approx(cells.loglik, abs=1e-8)
     assert samples.variance == pytest.approx(cells.variance, abs=1e-6, rel=1e-4)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlmgen import fit, simulate
+from mlmgen import fitting, simulate
 from mlmgen.status import Status
 from mlmgen.types import Counts, Design
 from tests.golden import agreement
@@ -47,7 +47,7 @@ def fitted(request):
         design, counts = sums(design, counts)
     totals = np.array([counts.values[a:b].sum() for a, b in zip(counts.start[:-1], counts.start[1:], strict=True)])
     keep = totals >= 10
-    return design, counts, fit.fit_shard(counts, design, keep, family, level, 1, None), keep, family
+    return design, counts, fitting.fit_shard(counts, design, keep, family, level, 1, None), keep, family
 
 
 def test_every_kept_gene_is_fitted(fitted):

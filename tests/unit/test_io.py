@@ -19,7 +19,8 @@ from scipy import sparse
 
 from mlmgen import io
 from mlmgen.errors import UserError
-from mlmgen.types import Design, Effects, RandomTerm
+from mlmgen.types import Design, Effects, Groups, RandomTerm
+from tests.reference import designs
 
 ROWS = np.array([[1, 0, 2], [0, 0, 3], [4, 0, 0], [0, 5, 1]])
 
@@ -267,18 +268,26 @@ def test_real_data_have_no_truth(tmp_path):
 
 
 def design() -> Design:
-    donors = RandomTerm("donor", ("D1", "D2"), np.array([0, 1, 1], dtype=np.int32))
-    samples = RandomTerm("donor:arm", ("D1:a", "D2:a", "D2:b/c"), np.array([0, 1, 2], dtype=np.int32))
+    donors = Groups("donor", ("D1", "D2"), np.array([0, 1, 1], dtype=np.int32))
+    samples = Groups("donor:arm", ("D1:a", "D2:a", "D2:b/c"), np.array([0, 1, 2], dtype=np.int32))
+    Z = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
     return Design(
-        formula="~ arm + (1 | donor) + (1 | donor:arm)",
-        coefficients=("(Intercept)", "arm[T.b/c]"),
-        X=np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]]),
-        terms=(donors, samples),
+        formula="~ arm + mt + (mt | donor) + (1 | donor:arm)",
+        coefficients=("(Intercept)", "arm[T.b/c]", "mt"),
+        X=np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]),
+        basis=np.array([0, 0, 1], dtype=np.int32),
+        functions=np.array([[0.25], [0.5], [0.125], [0.0]]),
+        function_names=("mt",),
+        terms=(
+            RandomTerm("donor", donors.levels, donors.codes, ("(Intercept)", "mt"), Z, np.array([0, 1], np.int32)),
+            designs.intercepts("donor:arm", samples.levels, samples.codes),
+        ),
         donor=donors,
         sample=samples,
         pattern=np.array([0, 1, 1, 2], dtype=np.int32),
         log_size=np.array([0.1, -0.2, 0.0, 1.5]),
-        means={"arm[a]": np.array([1.0, 0.0]), "arm[b/c]": np.array([1.0, 1.0])},
+        offset=np.array([0.0, -0.1, 0.0, 0.5]),
+        means={"arm[a]": np.array([1.0, 0.0, 0.0]), "arm[b/c]": np.array([1.0, 1.0, 0.0])},
         within=("arm",),
     )
 
@@ -313,13 +322,17 @@ def prepared(tmp_path, name="p.h5ad", built=None, meta=META, symbols=True):
 
 
 def same_design(a: Design, b: Design) -> None:
-    for name in ("formula", "coefficients", "within"):
+    for name in ("formula", "coefficients", "function_names", "within"):
         assert getattr(a, name) == getattr(b, name)
-    for name in ("X", "pattern", "log_size"):
+    for name in ("X", "basis", "functions", "pattern", "log_size", "offset"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), strict=True)
     for term, other in zip((*a.terms, a.donor, a.sample), (*b.terms, b.donor, b.sample), strict=True):
         assert (term.name, term.levels) == (other.name, other.levels)
         np.testing.assert_array_equal(term.codes, other.codes, strict=True)
+    for term, other in zip(a.terms, b.terms, strict=True):
+        assert term.effects == other.effects
+        for name in ("Z", "basis"):
+            np.testing.assert_array_equal(getattr(term, name), getattr(other, name), strict=True)
     assert list(a.means) == list(b.means)
     for name, row in a.means.items():
         np.testing.assert_array_equal(row, b.means[name], strict=True)
@@ -332,7 +345,8 @@ def same_design(a: Design, b: Design) -> None:
         {"terms": ()},
         {"within": ()},
         {"means": {}},
-        {"coefficients": ("(Intercept)",), "X": np.ones((3, 1)), "means": {}},
+        {"function_names": (), "functions": np.empty((4, 0))},
+        {"coefficients": ("(Intercept)",), "X": np.ones((3, 1)), "basis": np.zeros(1, np.int32), "means": {}},
     ],
 )
 def test_a_design_comes_back(tmp_path, change):
@@ -342,7 +356,7 @@ def test_a_design_comes_back(tmp_path, change):
 
 def test_meta_and_statistics_come_back(tmp_path):
     path = prepared(tmp_path, built=design())
-    assert io.read_meta(path) == META | {"warnings": ("one ü", "two"), "layout": 1}
+    assert io.read_meta(path) == META | {"warnings": ("one ü", "two"), "layout": 2}
     statistics = io.read_gene_statistics(path)
     assert statistics["gene"] == ("g/0", "NA", "g2")
     assert statistics["gene_name"] == ("A", "B", "C")
@@ -375,7 +389,7 @@ def test_a_person_can_open_it(tmp_path):
     assert list(read.obs["donor"]) == ["D1", "D2", "D2", "D2"]
     assert list(read.var_names) == ["g/0", "NA", "g2"]
     assert read.uns["mlmgen"]["cell_type"] == "T/NK"
-    assert list(read.uns["mlmgen"]["design"]["coefficients"]) == ["(Intercept)", "arm[T.b/c]"]
+    assert list(read.uns["mlmgen"]["design"]["coefficients"]) == ["(Intercept)", "arm[T.b/c]", "mt"]
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path):

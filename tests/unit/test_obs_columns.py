@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlmgen.obs_columns import cross, crossed_names, factor, natural_key, read
+from mlmgen.obs_columns import cross, crossed_names, factor, natural_key, read, split
 
 
 def levels(values, reference=None):
@@ -30,6 +30,8 @@ def test_natural_order():
         ([True, False, True], True, (("True", "False"), [0, 1, 0])),
         (pd.Categorical(["NA", "01", "NA"], ["x", "NA", "01"]), None, (("01", "NA"), [1, 0, 1])),
         (pd.Categorical([3, 1, 3]), 3, (("3", "1"), [0, 1, 0])),
+        (["a", "c", "b"], ("b", "z", "a"), (("b", "a", "c"), [1, 2, 0])),
+        (pd.Categorical([3, 1, 2]), (2, 3, 1), (("2", "3", "1"), [1, 2, 0])),
         (pd.array(["b", "a", "b"], dtype="string"), None, (("a", "b"), [1, 0, 1])),
         (pd.array([True, False, True], dtype="boolean"), None, (("False", "True"), [1, 0, 1])),
         (pd.array([7, 5, 7], dtype="Int64"), None, (("5", "7"), [1, 0, 1])),
@@ -39,6 +41,13 @@ def test_levels(values, reference, expected):
     assert levels(values, reference) == expected
 
 
+def test_a_reference_that_does_not_occur_is_noted():
+    obs = pd.DataFrame({"x": ["b", "a"]})
+    assert [factor(obs, "x", "a.h5ad", given).missing_reference for given in ("a", "z", ("z", "a"), ("a", "z"))] == [
+        *("", "z", "z", ""),
+    ]
+
+
 def test_which_columns_are_factors():
     columns = {"text": ["1", "2"], "flag": [True, False], "whole": [1, 2], "real": [0.5, 1.5], "group": [3, 4]}
     obs = pd.DataFrame(columns)
@@ -46,6 +55,25 @@ def test_which_columns_are_factors():
     assert [name for name, variable in found.items() if variable.is_factor] == ["text", "flag", "group"]
     assert found["group"].categories == (4, 3)
     assert found["whole"].values.tolist() == [1.0, 2.0]
+
+
+def test_split_by_hand():
+    between, within = split(np.array([1.0, 5.0, 3.0, 0.1, 0.1, 0.1]), np.array([0, 1, 0, 2, 2, 2]))
+    assert between.tolist() == [2, 5, 2, 0.1, 0.1, 0.1]
+    assert within.tolist() == [-1, 0, 1, 0, 0, 0]  # exactly 0 where it does not vary, though 3 * 0.1 / 3 > 0.1
+
+
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.integers(0, 3)), min_size=1, max_size=40), st.randoms())
+def test_split_does_not_depend_on_the_order_of_cells(cells, random):
+    shuffle = list(range(len(cells)))
+    random.shuffle(shuffle)
+    values, codes = np.array(cells).T
+    codes = np.unique(codes, return_inverse=True)[1]
+    between, within = split(values, codes)
+    shuffled = split(values[shuffle], codes[shuffle])
+    np.testing.assert_array_equal(between[shuffle], shuffled[0])
+    np.testing.assert_array_equal(within[shuffle], shuffled[1])
+    np.testing.assert_allclose(between + within, values, atol=1e-9)
 
 
 codes = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 10**6)), min_size=1, max_size=30)

@@ -53,6 +53,12 @@ def test_used_columns_name_their_key():
     }
 
 
+def test_used_columns_of_slopes_splits_and_offsets():
+    formula = formulas.parse("~ within(log(pct), lane) + offset(log(volume)) + (1 + time | donor)")
+    used = prepare.used_columns(SETTINGS, formula)
+    assert {name for name, key in used.items() if key == "formula"} == {"pct", "lane", "volume", "time"}
+
+
 def test_repeated_names_are_refused():
     prepare.check_unique(np.array(["a", "b"], dtype=object), "gene", "X", "Rename")
     with pytest.raises(UserError, match="2 gene names occur more than once: b, a"):
@@ -173,6 +179,16 @@ def test_tmm_takes_the_sample_of_paired_designs():
     assert len(set(np.round(ratio, 12))) == 4
 
 
+def test_tmm_does_not_split_samples_by_the_factors_of_slopes():
+    obs, selected = FOUR.assign(side=["l", "r", "r"] * 4), np.ones(12, dtype=bool)
+    X = counts_of(obs)
+    total = np.asarray(X.sum(axis=1)).ravel()
+    shared = plan(obs, formulas.parse("~ arm + (1 + side | donor)"))
+    assert shared.reference == {"arm": "a", "side": "l"}
+    ratio = prepare.size_factors("tmm", obs, selected, X, total, shared) / sizefactors.library(total)
+    assert len(set(np.round(ratio, 12))) == 4
+
+
 def test_given_size_factors_matter_for_selected_cells_only():
     obs = FOUR.assign(depth=[0.0, *range(1, 12)])
     selected = np.arange(12) > 0
@@ -198,6 +214,31 @@ def test_tables_of_cells_and_samples():
     assert sums["arm"].tolist() == ["a", "b"] * 4
     assert sums["age"].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
     assert "mt" not in sums
+
+
+def test_sums_have_the_size_factor_without_the_offset():
+    from mlmgen.design import for_samples
+
+    obs = FOUR.assign(volume=np.linspace(1, 2, 12))
+    shared = plan(obs, formulas.parse("~ arm + offset(log(volume)) + (1 | donor)"))
+    size = np.arange(1.0, 13.0)
+    part = prepare.cell_type("T", np.arange(12), obs, size, shared)
+    table = prepare.cell_table(obs.iloc[part.rows], size[part.rows], part.design)
+    sums = prepare.sample_table(table, part.design, for_samples(part.design))
+    assert sums["size_factor"].tolist() == pytest.approx([7 + 8 + 9, 1 + 2 + 3, 10 + 11 + 12, 4 + 5 + 6])
+
+
+def test_a_slope_that_cannot_be_estimated_in_a_cell_type():
+    obs = pd.concat([FOUR] * 2, ignore_index=True).assign(time=np.tile([0.0, 1, 2], 8), site=["s", "t"] * 12)
+    shared = plan(obs, formulas.parse("~ arm + (time | donor) + (1 | site)"))
+    assert [term.effects for term in cell_type(obs, shared).design.terms] == [("(Intercept)", "time"), ("(Intercept)",)]
+    part = cell_type(obs[obs["site"] == "s"], shared)
+    assert part.warnings == ("the random intercept (1 | site) is left out: all cells belong to one group, s",)
+    assert [term.name for term in part.design.terms] == ["donor"]
+    part = cell_type(obs[obs["time"] == 1], shared)
+    seen = "the random slope of time in (1 + time | donor) is left out: time is 1 in all 8 cells"
+    assert (part.skipped, part.warnings) == ("", (seen,))
+    assert [term.effects for term in part.design.terms] == [("(Intercept)",), ("(Intercept)",)]
 
 
 def test_a_column_of_the_users_called_sample_stays():

@@ -7,15 +7,15 @@ from hypothesis.extra import numpy as arrays
 from scipy import sparse
 
 from mlmgen import pseudobulk
-from mlmgen.types import Design, RandomTerm
+from mlmgen.types import Groups
+from tests.reference import designs
 
 
 def test_sums_by_hand():
-    donor = RandomTerm("donor", ("D1", "D2"), np.array([0, 1, 1], dtype=np.int32))
-    sample = RandomTerm("donor:arm", ("D1:a", "D2:a", "D2:b"), np.array([0, 1, 2], dtype=np.int32))
-    pattern = np.array([0, 0, 1, 2, 2], dtype=np.int32)
-    X = np.column_stack([np.ones(3), [0, 0, 1]])
-    design = Design("", ("a", "b"), X, (), donor, sample, pattern, np.zeros(5), {}, ())
+    donor, arm = np.array(["D1", "D1", "D2", "D2", "D2"]), np.array([0, 0, 0, 1, 1])
+    X = np.column_stack([np.ones(5), arm])
+    design, _ = designs.build(donor, X, ("a", "b"), {}, np.ones(5), sample=np.char.add(donor, arm.astype(str)))
+    assert isinstance(design.sample, Groups)
     cells = sparse.csc_matrix(np.array([[1, 0], [2, 0], [3, 0], [4, 0], [5, 7]], dtype=np.int32))
     found = pseudobulk.aggregate(cells, design)
     assert (found.format, found.dtype) == ("csc", np.int32)

@@ -1,6 +1,5 @@
 """The stages prepare, pseudobulk and contrasts from file to file."""
 
-import json
 import os
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mlmgen import config, io, names, stages
+from mlmgen import io, names, stages
 from mlmgen.errors import UserError
+from tests.unit.stages_run import Run
 
 GENES = 12
 SHARED = Path(os.environ.get("MLMGEN_SHARED", Path(__file__).parents[3] / "shared"))
@@ -37,42 +37,6 @@ def study(seed: int = 1, paired: bool = False) -> anndata.AnnData:
     X = sparse.csr_matrix(rng.poisson(1.0, (donor.size, GENES)).astype(np.float32))
     var = pd.DataFrame({"symbol": [f"S{i}" for i in range(GENES)]}, index=[f"G{i}" for i in range(GENES)])
     return anndata.AnnData(X, obs=obs, var=var)
-
-
-class Run:
-    """A folder with an input and the stages on it."""
-
-    def __init__(self, folder: Path, data: anndata.AnnData, **keys):
-        self.folder, self.input = folder, folder / "study.h5ad"
-        folder.mkdir(parents=True, exist_ok=True)
-        data.write_h5ad(self.input)
-        self.set(**keys)
-
-    def set(self, **keys):
-        minimal = {"input": str(self.input), "donor": "donor", "formula": "~ arm + (1 | donor)"}
-        self.config = config.load(minimal | {"filters": {"min_cells_per_donor": 2}} | keys)
-
-    def settings(self, stage: str) -> dict:
-        return json.loads(config.stage(self.config, stage))
-
-    def paths(self, level: str) -> list[str]:
-        present = io.cell_types(self.input, self.config["cell_type"])
-        chosen = names.select(present, self.config["cell_types"], self.config["cell_type"])
-        return [str(self.folder / level / f"{slug}.h5ad") for slug in chosen]
-
-    def prepare(self) -> list[str]:
-        paths, settings = self.paths("prepared"), self.settings("prepare")
-        stages.prepare(str(self.input), paths, settings, methods=self.config["methods"])
-        return self.paths("prepared")
-
-    def pseudobulk(self) -> list[str]:
-        stages.pseudobulk(self.paths("prepared"), self.paths("pseudobulk"), self.settings("pseudobulk"))
-        return self.paths("pseudobulk")
-
-    def contrasts(self) -> dict:
-        output = str(self.folder / "contrasts.json")
-        stages.contrasts(self.paths("prepared"), output, self.settings("contrasts"))
-        return io.read_json(output)
 
 
 def test_every_count_is_in_its_cell_type_and_in_its_sample(tmp_path, capsys):
@@ -192,7 +156,7 @@ def test_every_coefficient_is_tested_by_default(tmp_path):
     run.prepare()
     found = run.contrasts()
     assert found["contrasts"] == ["arm[T.stim]", "age"]
-    assert found["cell_types"]["B"][1] == {"name": "age", "expression": "age", "weights": [0.0, 0.0, 1.0]}
+    assert found["cell_types"]["B"][1] == {"name": "age", "expression": "age", "weights": [[0.0, 0.0, 1.0]]}
 
 
 def test_contrasts_keep_the_order_of_the_configuration(tmp_path):
@@ -201,8 +165,32 @@ def test_contrasts_keep_the_order_of_the_configuration(tmp_path):
     run.prepare()
     found = run.contrasts()
     assert found["contrasts"] == ["z", "a"]
-    assert [c["weights"] for c in found["cell_types"]["B"]] == [[0.0, 1.0], [0.0, -1.0]]
+    assert [c["weights"] for c in found["cell_types"]["B"]] == [[[0.0, 1.0]], [[0.0, -1.0]]]
     assert found["cell_types"]["B"][0]["expression"] == "arm[stim] - arm[ctrl]"
+
+
+def test_a_list_is_one_joint_test(tmp_path):
+    chosen = {"any": ["arm[stim] - arm[ctrl]", "age"], "mean": "mean(arm[stim]) - mean(arm[ctrl])"}
+    run = Run(tmp_path, study(), formula="~ arm + age + (1 | donor)", contrasts=chosen, cell_types=["B"])
+    run.prepare()
+    joint, mean = run.contrasts()["cell_types"]["B"]
+    assert joint["weights"] == [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    assert joint["expression"] == "arm[stim] - arm[ctrl]; age"
+    assert mean["weights"] == [[0.0, 1.0, 0.0]]
+
+
+AGQ = {"estimation": "ml", "integration": "agq", "cell_types": ["B"]}
+
+
+@pytest.mark.parametrize("formula", ["~ arm + (1 + arm | donor)", "~ arm + depth + (1 | donor)"])
+def test_quadrature_of_a_model_that_it_does_not_cover_stops_before_any_fit(tmp_path, formula):
+    run = Run(tmp_path, study(paired=True), formula=formula, **AGQ)
+    run.prepare()
+    with pytest.raises(UserError, match="integration agq needs one random intercept"):
+        run.contrasts()
+    assert not (tmp_path / "contrasts.json").exists()
+    run.set(formula=formula, **AGQ | {"methods": ["pseudobulk"]})
+    assert run.contrasts()["contrasts"]
 
 
 def test_a_contrast_that_one_cell_type_lacks_is_left_out_there(tmp_path, capsys):
@@ -226,6 +214,28 @@ def test_a_contrast_that_no_cell_type_has_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"stimm.*Did you mean 'arm\[T.stim\]'"):
         run.contrasts()
     assert not (tmp_path / "contrasts.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"contrasts": {"bad": "arm[T.stimm]"}}, r"Did you mean 'arm\[T.stim\]'"),
+        ({"estimation": "ml", "integration": "agq", "formula": "~ arm + (1 + arm | donor)"}, "integration agq needs"),
+    ],
+)
+def test_what_is_to_come_is_checked_before_anything_is_written(tmp_path, keys, message):
+    run = Run(tmp_path, study(paired=True), **keys)
+    with pytest.raises(UserError, match=message):
+        run.prepare(contrasts=run.settings("contrasts"))
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_contrasts_to_come_change_nothing_that_is_written(tmp_path):
+    plain, checked = (Run(tmp_path / name, study(), contrasts={"stim": "arm[T.stim]"}) for name in "ab")
+    checked.input = plain.input
+    checked.set(contrasts={"stim": "arm[T.stim]"})
+    for one, other in zip(plain.prepare(), checked.prepare(checked.settings("contrasts")), strict=True):
+        assert Path(one).read_bytes() == Path(other).read_bytes()
 
 
 def test_a_coefficient_that_one_cell_type_lacks(tmp_path):
@@ -304,10 +314,10 @@ BAD = {
     "reference": (study, {"reference": {"arm": "control"}}, "reference level 'control' does not occur"),
     "reference column": (study, {"reference": {"sex": "f"}}, "reference level for 'sex'"),
     "formula": (study, {"formula": "~ arm +* age"}, "the formula cannot be read"),
-    "crossed": (
-        lambda: with_obs(lane=["a", "b", "c"] * 80),
-        {"formula": "~ arm + (1 | donor) + (1 | lane)"},
-        "are crossed",
+    "collinear slopes": (
+        study,
+        {"formula": "~ arm + (1 + age + center(age) | donor)"},
+        r"random slope of center\(age\) in .* cannot be estimated",
     ),
     "cells as replicates": (study, {"formula": "~ arm"}, "would take the 240 cells for the replicates"),
 }

@@ -1,5 +1,6 @@
-"""Shards and skipped cell types."""
+"""Shards, skipped cell types, and which model a job fits."""
 
+import dataclasses
 import importlib
 import itertools
 
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 from mlmgen import io, stages_fit
 from mlmgen.errors import UserError
 from mlmgen.status import Status
-from mlmgen.types import Design, Effects, GeneFits, Moderated, RandomTerm
+from mlmgen.types import Counts, Design, Effects, GeneFits, Groups, Moderated, RandomTerm
+from tests.reference.designs import intercepts
+
+SETTINGS = {
+    "family": "bernoulli",
+    "estimation": "ml",
+    "integration": "laplace",
+    "quadrature_nodes": 9,
+    "likelihood": "exact",
+    "filters": {"min_cells_expressing": 0, "min_fraction_expressing": 0, "min_donors_expressing": 0},
+}
 
 
 @given(st.integers(0, 5000), st.integers(1, 64))
@@ -27,20 +38,23 @@ def test_shards_partition_the_genes_evenly(n_genes, number):
 def test_a_skipped_cell_type_passes_through_every_stage(tmp_path, monkeypatch):
     genes = ("a", "b", "c")
     meta = {"cell_type": "B", "skipped": "too few donors", "n_cells": 5}
-    statistics = {"gene": genes, "total_count": np.array([3.0, 0.0, 1.0])}
+    counts = {"total_count": np.array([3.0, 0.0, 1.0]), "n_cells_expressing": np.array([2, 0, 1])}
+    statistics = {"gene": genes} | counts
     monkeypatch.setattr(io, "read_meta", lambda path: meta)
     monkeypatch.setattr(io, "read_gene_statistics", lambda path: statistics)
     paths = {name: str(tmp_path / f"{name}.npz") for name in ("fits", "moderated", "effects")}
     io.write_json(tmp_path / "contrasts.json", {"contrasts": ["x"], "cell_types": {}, "left_out": {}})
-    stages_fit.fit("counts", "glmm", (1, 1), paths["fits"], {}, 1)
+    stages_fit.fit("counts", "glmm", (1, 1), paths["fits"], SETTINGS, 1)
     stages_fit.moderate("counts", [paths["fits"]], paths["moderated"], {}, 1)
     contrasts = str(tmp_path / "contrasts.json")
     stages_fit.test("counts", contrasts, paths["fits"], paths["moderated"], (1, 1), paths["effects"], {}, 1)
     fits, _ = io.read_record(paths["fits"], GeneFits)
     assert fits.genes == genes
     assert (fits.status == Status.FILTERED).all()
+    assert fits.method == "ml"
     assert io.read_record(paths["moderated"], Moderated)[0].weights.shape == (3, 0)
-    assert io.read_record(paths["effects"], Effects)[0].estimate.shape == (3, 0)
+    effects = io.read_record(paths["effects"], Effects)[0]
+    assert effects.estimate.shape == effects.df.shape == (3, 0)
 
 
 def test_outcomes_are_counted_in_words():
@@ -50,14 +64,18 @@ def test_outcomes_are_counted_in_words():
 
 def design(*terms: RandomTerm) -> Design:
     """Four donors of two patterns each."""
-    donor = RandomTerm("donor", ("a", "b", "c", "d"), np.repeat(np.arange(4, dtype=np.int32), 2))
+    donor = Groups("donor", ("a", "b", "c", "d"), np.repeat(np.arange(4, dtype=np.int32), 2))
     P = donor.codes.size
     return Design(
         formula="~ 1",
         coefficients=("(Intercept)",),
         X=np.ones((P, 1)),
+        basis=np.zeros(1, dtype=np.int32),
+        functions=np.empty((P, 0)),
+        function_names=(),
         pattern=np.arange(P, dtype=np.int32),
         log_size=np.zeros(P),
+        offset=np.zeros(P),
         terms=terms,
         donor=donor,
         sample=donor,
@@ -68,29 +86,82 @@ def design(*terms: RandomTerm) -> Design:
 
 def test_cells_are_never_the_replicates_of_a_glmm():
     whole = design()
-    site = RandomTerm("site", ("s", "t"), np.repeat(np.arange(2, dtype=np.int32), 4))
-    well = RandomTerm("well", tuple("12345678"), np.arange(8, dtype=np.int32))
+    donor = intercepts("donor", whole.donor.levels, whole.donor.codes)
+    site = intercepts("site", ("s", "t"), np.repeat([0, 1], 4))
+    well = intercepts("well", tuple("12345678"), np.arange(8))
     for wrong in (whole, design(site)):
         with pytest.raises(UserError, match=r"separates the 4 donors.*Add \(1 \| donor\)"):
             stages_fit.refuse_cells_as_replicates(wrong, "a.h5ad")
-    for right in (design(whole.donor), design(site, whole.donor), design(well)):
+    for right in (design(donor), design(site, donor), design(well)):
         stages_fit.refuse_cells_as_replicates(right, "a.h5ad")
+
+
+def slopes(*effects: str) -> RandomTerm:
+    """The effects of four donors in two patterns each."""
+    columns = {"(Intercept)": np.ones(8), "day": np.tile([0.0, 1.0], 4)}
+    codes, Z = np.repeat(np.arange(4, dtype=np.int32), 2), np.stack([columns[name] for name in effects])
+    return RandomTerm("donor", tuple("abcd"), codes, effects, Z, np.zeros(len(effects), dtype=np.int32))
+
+
+def test_a_slope_alone_does_not_separate_donors():
+    with pytest.raises(UserError, match="the cells would be the replicates"):
+        stages_fit.refuse_cells_as_replicates(design(slopes("day")), "a.h5ad")
+    stages_fit.refuse_cells_as_replicates(design(slopes("(Intercept)", "day")), "a.h5ad")
+
+
+def test_quadrature_is_for_one_random_intercept():
+    one = design(intercepts("donor", tuple("abcd"), np.repeat(np.arange(4), 2)))
+    stages_fit.refuse_quadrature(one, "agq", "a.h5ad")
+    several = dataclasses.replace(one, terms=one.terms * 2, formula="~ 1 + (1 | donor) + (1 | batch)")
+    wrong = (dataclasses.replace(design(slopes("(Intercept)", "day")), formula="~ 1 + (1 + day | donor)"), several)
+    for refused in wrong:
+        with pytest.raises(UserError, match="integration agq needs one random intercept") as error:
+            stages_fit.refuse_quadrature(refused, "agq", "a.h5ad")
+        assert refused.formula in str(error.value)
+        stages_fit.refuse_quadrature(refused, "laplace", "a.h5ad")
+    cells = dataclasses.replace(one, functions=np.ones((8, 1)), function_names=("pct",))
+    with pytest.raises(UserError, match="where pct varies from cell to cell"):
+        stages_fit.refuse_quadrature(cells, "agq", "a.h5ad")
+
+
+def test_sums_of_samples_have_one_model_whatever_is_set_for_cells():
+    o = stages_fit.options_of(SETTINGS, "pseudobulk")
+    assert (o.family, o.method, o.integration, o.likelihood) == ("nb", "reml", "laplace", "compressed")
+    o = stages_fit.options_of(SETTINGS, "glmm")
+    assert (o.family, o.method, o.integration, o.nodes, o.likelihood) == ("bernoulli", "ml", "laplace", 9, "exact")
+
+
+def test_the_gaussian_response_is_log_normalized_without_the_offset():
+    one = design(intercepts("donor", tuple("abcd"), np.repeat(np.arange(4), 2)))
+    offset = np.log(np.arange(1.0, 9.0))
+    size = np.tile([0.5, 2.0], 4)
+    given_size = dataclasses.replace(one, log_size=np.log(size) + offset, offset=offset)
+    counts = Counts(("a",), np.array([0, 2]), np.array([0, 3], dtype=np.int32), np.array([3.0, 8.0]))
+    values = stages_fit.log_normalized(counts, given_size).values
+    np.testing.assert_allclose(values, [np.log(1 + 3 / 0.5), np.log(1 + 8 / 2)])
+
+
+def test_detection_needs_a_cell_without_the_gene():
+    statistics = {"n_cells_expressing": np.array([5, 4, 0])}
+    assert stages_fit.always_detected(statistics, 5, "bernoulli").tolist() == [True, False, False]
+    assert not stages_fit.always_detected(statistics, 5, "nb").any()
 
 
 def test_the_first_compilation_is_announced(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    stages_fit.announce_compilation(stages_fit.FIT_KERNEL, "fit glmm, B")
+    stages_fit.announce_compilation(stages_fit.GRID_KERNEL, "fit glmm, B")
     assert "compiling kernels, once per machine and version" in capsys.readouterr().err
     folder = tmp_path / "kernels_1"
     folder.mkdir()
     (folder / "engine.fit_genes-137.py311.nbi").touch()
-    stages_fit.announce_compilation(stages_fit.FIT_KERNEL, "fit glmm, B")
+    stages_fit.announce_compilation(stages_fit.GRID_KERNEL, "fit glmm, B")
     assert capsys.readouterr().err == ""
-    stages_fit.announce_compilation(stages_fit.TEST_KERNEL, "test glmm, B")
-    assert "compiling" in capsys.readouterr().err
+    for kernel in (stages_fit.MODEL_KERNEL, stages_fit.TEST_KERNEL):
+        stages_fit.announce_compilation(kernel, "test glmm, B")
+        assert "compiling" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [stages_fit.FIT_KERNEL, stages_fit.TEST_KERNEL])
+@pytest.mark.parametrize("name", [stages_fit.GRID_KERNEL, stages_fit.MODEL_KERNEL, stages_fit.TEST_KERNEL])
 def test_the_kernels_that_are_announced_exist(name):
     module, function = name.split(".")
     assert hasattr(importlib.import_module(f"mlmgen.kernels.{module}"), function)

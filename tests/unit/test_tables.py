@@ -1,19 +1,52 @@
 """Tables from hand-made records: shapes, units, missing statistics and multiple testing."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlmgen import columns, tables
+from mlmgen import columns, stages_fit, tables
 from mlmgen.status import HELP, Status
-from mlmgen.types import Effects, GeneFits, Moderated
+from mlmgen.types import Design, Effects, GeneFits, Groups, Moderated, RandomTerm
+from tests.reference.designs import intercepts
 
 GENES = ("g1", "g2", "g3")
 
 
-def results(cell_type="B cells", method="glmm", pvalues=(0.01, 0.5, np.nan), dispersion=True) -> tables.Results:
+def design(*terms: RandomTerm) -> Design:
+    """Six donors of one pattern each, seen on days 0 to 5."""
+    codes = np.arange(6, dtype=np.int32)
+    donor = Groups("donor", tuple("abcdef"), codes)
+    return Design(
+        formula="~ condition",
+        coefficients=("(Intercept)", "condition[T.stim]"),
+        X=np.column_stack([np.ones(6), np.repeat([0.0, 1.0], 3)]),
+        basis=np.zeros(2, dtype=np.int32),
+        functions=np.empty((6, 0)),
+        function_names=(),
+        pattern=codes,
+        log_size=np.zeros(6),
+        offset=np.zeros(6),
+        terms=terms or (intercepts("donor", donor.levels, codes),),
+        donor=donor,
+        sample=donor,
+        means={},
+        within=(),
+    )
+
+
+def slopes() -> RandomTerm:
+    codes = np.arange(6, dtype=np.int32)
+    Z = np.stack([np.ones(6), np.arange(6.0)])
+    return RandomTerm("donor", tuple("abcdef"), codes, ("(Intercept)", "day"), Z, np.zeros(2, dtype=np.int32))
+
+
+def results(
+    cell_type="B cells", method="glmm", pvalues=(0.01, 0.5, np.nan), dispersion=True, family="nb"
+) -> tables.Results:
     """Three genes, the last one filtered; one contrast, two coefficients."""
     missing = np.array([0.0, 0.0, np.nan])
     components = ("donor", "dispersion") if dispersion else ("donor",)
@@ -23,9 +56,14 @@ def results(cell_type="B cells", method="glmm", pvalues=(0.01, 0.5, np.nan), dis
         genes=GENES,
         coefficients=("(Intercept)", "condition[T.stim]"),
         components=components,
+        method="reml",
         beta=np.array([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]]) + wide,
         std_error=np.full((3, 2), 0.5) + wide,
+        std_error_full=np.full((3, 2), 0.6) + wide,
+        covariance=np.zeros((3, 2, 2)),
+        sensitivity=np.zeros((3, 0, 2, 2)),
         variance=np.array([[0.1, 0.4], [0.2, 0.5], [0.0, 0.0]])[:, :V] + wide,
+        variance_se=np.full((3, V), 0.3) + wide,
         variance_pvalue=np.full((3, V), 0.5) + wide,
         loglik=np.array([-10.0, -20.0, np.nan]),
         status=np.array([Status.CONVERGED, Status.SEPARATED, Status.FILTERED], dtype=np.int8),
@@ -52,10 +90,12 @@ def results(cell_type="B cells", method="glmm", pvalues=(0.01, 0.5, np.nan), dis
         ci_high=one,
         log_pvalue=np.log(p),
         statistic=np.array([[2.6], [-0.7], [np.nan]]),
+        df=np.array([[np.nan], [7.5], [np.nan]]),
     )
     return tables.Results(
         cell_type=cell_type,
         method=method,
+        family=family,
         n_cells=100,
         n_donors=6,
         n_samples=6,
@@ -70,10 +110,25 @@ def results(cell_type="B cells", method="glmm", pvalues=(0.01, 0.5, np.nan), dis
         },
         reasons=("", "", "counts in 1 cells, min_cells_expressing is 10"),
         left_out={"other": "there is no level b"},
+        design=design(),
         fits=fits,
         moderated=moderated,
         effects=effects,
     )
+
+
+def with_slopes(family: str = "nb") -> tables.Results:
+    """The same with (1 + day | donor) and the variances of gene g1 known."""
+    plain = results(family=family)
+    last = {"nb": ("dispersion",), "gaussian": ("residual",)}.get(family, ())
+    components = ("donor: (Intercept)", "donor: day", "donor: (Intercept), day", *last)
+    V = len(components)
+    variance = np.full((3, V), np.nan)
+    variance[0] = [0.4, 0.1, -0.1, 0.5][:V]
+    nothing = np.full((3, V), np.nan)
+    fits = dataclasses.replace(plain.fits, components=components, variance=variance, variance_pvalue=nothing)
+    moderated = Moderated(np.zeros((3, 0)), variance, nothing, nothing, np.full((V, 3), np.nan))
+    return dataclasses.replace(plain, fits=fits, moderated=moderated, design=design(slopes()))
 
 
 def test_effects_are_on_the_log2_scale_with_a_row_for_every_gene():
@@ -89,7 +144,7 @@ def test_filtered_genes_have_a_reason_and_no_statistics():
     row = tables.effects([results()], ["stim_vs_ctrl"]).set_index("gene").loc["g3"]
     assert row["status"] == "filtered"
     assert row["reason"] == "counts in 1 cells, min_cells_expressing is 10"
-    statistics = ["log2fc", "lfc_se", "ci_low", "ci_high", "statistic", "pvalue", "padj", "padj_global"]
+    statistics = ["log2fc", "lfc_se", "ci_low", "ci_high", "statistic", "df", "pvalue", "padj", "padj_global"]
     assert row[statistics].isna().all()
     assert row["mean_count"] == 0.01
 
@@ -153,6 +208,27 @@ def test_coefficients_are_natural_logs_of_fitted_genes_only():
     assert table["gene"].tolist() == ["g1", "g1", "g2", "g2"]
     assert table["coefficient"].tolist() == ["(Intercept)", "condition[T.stim]"] * 2
     assert table["estimate"].tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert table["std_error"].tolist() == [0.5] * 4
+    assert table["std_error_full"].tolist() == [0.6] * 4
+
+
+def test_degrees_of_freedom_are_there_where_a_test_is_not_moderated():
+    table = tables.effects([results()], ["stim_vs_ctrl", "other"]).set_index(["contrast", "gene"])
+    assert np.isnan(table.loc[("stim_vs_ctrl", "g1"), "df"])
+    assert table.loc[("stim_vs_ctrl", "g2"), "df"] == 7.5
+    assert table.loc["other", "df"].isna().all()
+
+
+def test_a_joint_test_has_a_statistic_and_no_effect():
+    joint = results(pvalues=(0.5, 0.01, np.nan))
+    for name in ("estimate", "std_error", "ci_low", "ci_high"):
+        getattr(joint.effects, name)[:] = np.nan
+    joint.effects.statistic[:, 0] = [1.4, 9.2, np.nan]
+    table = tables.effects([joint], ["stim_vs_ctrl"])
+    assert table["gene"].tolist() == ["g2", "g1", "g3"]
+    assert table["statistic"].tolist()[:2] == [9.2, 1.4]
+    assert table["log2fc"].isna().all()
+    np.testing.assert_allclose(table["padj"][:2], [0.02, 0.5])
 
 
 def test_variances_show_the_fitted_and_the_moderated_value():
@@ -173,6 +249,53 @@ def test_fractions_by_hand():
 def test_fractions_without_a_dispersion_are_those_of_poisson():
     fraction = tables.fractions(results(dispersion=False))
     np.testing.assert_allclose(fraction[0], [0.15 / (0.15 + np.log(3.0))])
+
+
+def test_fractions_of_slopes_are_means_over_rows():
+    # Days 0 to 5: the mean of z'Sigma z is 0.4 + 2 (-0.1) 2.5 + 0.1 (55 / 6).
+    random = np.array([0.4, 0.1 * 55 / 6, -0.1 * 2 * 2.5])
+    poisson = 100 / 50
+    nb = [*random, np.log1p(0.5 / (1 + poisson))]
+    np.testing.assert_allclose(tables.fractions(with_slopes())[0], nb / (np.sum(nb) + np.log1p(poisson)))
+    logistic = random / (random.sum() + np.pi**2 / 3)
+    np.testing.assert_allclose(tables.fractions(with_slopes("bernoulli"))[0], logistic)
+    gaussian = [*random, 0.5]
+    np.testing.assert_allclose(tables.fractions(with_slopes("gaussian"))[0], gaussian / np.sum(gaussian))
+
+
+def test_a_covariance_has_a_correlation_and_a_variance_has_none():
+    table = tables.variances([with_slopes()]).set_index(["gene", "component"])["correlation"]
+    assert table[("g1", "donor: (Intercept), day")] == pytest.approx(-0.1 / np.sqrt(0.4 * 0.1))
+    assert table.drop(("g1", "donor: (Intercept), day")).isna().all()
+    assert tables.variances([results()])["correlation"].isna().all()
+
+
+def test_criteria_by_hand():
+    # Two coefficients, two variances, 100 rows.
+    table = tables.fits([results()]).set_index("gene")
+    assert set(table["estimation"]) == {"reml"}
+    assert table["n_parameters"].tolist() == [4, 4, 4]
+    np.testing.assert_allclose(table["aic"][["g1", "g2"]], [8 + 20, 8 + 40])
+    np.testing.assert_allclose(table["bic"][["g1", "g2"]], [4 * np.log(100) + 20, 4 * np.log(100) + 40])
+    assert table.loc["g3", ["aic", "bic"]].isna().all()
+
+
+def skipped() -> tables.Results:
+    """A cell type that was not fitted at all."""
+    made, nothing = results(), np.full((3, 0), np.nan)
+    fits = stages_fit.not_fitted(GENES, "ml")
+    moderated = Moderated(nothing, nothing, nothing, nothing, np.zeros((0, 3)))
+    why = ("too few donors",) * 3
+    effects = stages_fit.not_tested(3, ())
+    return dataclasses.replace(made, fits=fits, moderated=moderated, effects=effects, design=None, rows=0, reasons=why)
+
+
+def test_a_skipped_cell_type_has_rows_in_effects_and_fits_alone():
+    table = tables.fits([skipped()])
+    assert table["estimation"].tolist() == ["ml"] * 3
+    assert table[["loglik", "aic", "bic"]].isna().all(axis=None)
+    assert tables.effects([skipped()], ["stim_vs_ctrl"])["reason"].tolist() == ["too few donors"] * 3
+    assert len(tables.variances([skipped()])) == len(tables.coefficients([skipped()])) == 0
 
 
 def test_fits_have_every_gene_with_status_and_counts():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mlmgen import design as designing
-from mlmgen import fit, inference, moderate, pseudobulk, simulate
+from mlmgen import fitting, inference, moderate, pseudobulk, simulate
 from mlmgen.types import Contrast, Counts
 from tests.calibration.test_calibration import matrix
 from tests.reference import designs
@@ -23,12 +23,12 @@ def test_batches_donors_and_samples():
     Y = pseudobulk.aggregate(matrix(counts, sample.size), design)
     sums = Counts(counts.genes, Y.indptr.astype(np.int64), Y.indices.astype(np.int32), Y.data.astype(np.float64))
     samples = designing.for_samples(design)
-    fits = fit.fit_shard(sums, samples, np.ones(GENES, bool), level="samples")
+    fits = fitting.fit_shard(sums, samples, np.ones(GENES, bool), level="samples")
     assert fits.components == ("batch", "donor", "dispersion")
     assert (fits.grid_shape > 1).all()
     moderated = moderate.moderate(fits, np.log(np.asarray(Y.sum(axis=0)).ravel()))
     assert np.allclose(moderated.weights.sum(axis=1), 1.0)
-    stim = (Contrast("arm", "arm", np.array([0.0, 1.0])),)
+    stim = (Contrast("arm", "arm", np.array([[0.0, 1.0]])),)
     p = np.exp(inference.test(sums, samples, fits, moderated, stim, level="samples").log_pvalue[:, 0])
     assert (p[:5] < 1e-6).all()
     assert (p[5:] < 0.05).mean() < 0.12

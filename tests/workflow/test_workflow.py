@@ -177,6 +177,12 @@ def test_nothing_is_redone_without_a_change(study):
         ({"contrasts": {"stim_vs_ctrl": "condition[ctrl] - condition[stim]"}}, {"contrasts": 1} | AFTER_FITS),
         ({"filters": {"min_cells_expressing": 20}}, EVERYTHING | {"prepare": 0, "contrasts": 0, "pseudobulk": 0}),
         ({"family": "poisson"}, EVERYTHING | {"prepare": 0, "contrasts": 0, "pseudobulk": 0}),
+        ({"estimation": "ml"}, EVERYTHING | {"prepare": 0, "contrasts": 0, "pseudobulk": 0}),
+        ({"estimation": "ml", "integration": "agq"}, EVERYTHING | {"prepare": 0, "pseudobulk": 0}),
+        (
+            {"contrasts": {"a": "condition[ctrl] - condition[stim]"}, "family": "poisson"},
+            EVERYTHING | {"prepare": 0, "pseudobulk": 0},
+        ),
         ({"methods": ["glmm"]}, {"tables": 1}),
         ({"methods": ["pseudobulk"]}, {"tables": 1}),
         ({"filters": {"min_cells_per_donor": 11}}, EVERYTHING),
@@ -228,7 +234,9 @@ def test_results_do_not_depend_on_shards_or_run(study, fresh):
         ({"cell_type": "celltype"}, "cell_type"),
         ({"cell_types": ["B cell"]}, "B cells"),
         ({"counts": "layers/raw"}, "layers/raw"),
-        ({"family": "negbin"}, "nb, poisson"),
+        ({"family": "negbin"}, "nb, poisson, bernoulli, gaussian"),
+        ({"integration": "agq"}, "Set estimation to ml"),
+        ({"contrasts": {"any": []}}, "text or a list of text"),
     ],
 )
 def test_what_can_be_seen_early_stops_before_any_job(fresh, changes, message):
@@ -249,7 +257,7 @@ def test_what_can_be_seen_early_stops_before_any_job(fresh, changes, message):
         ({"donor": "patient"}, "batch"),
         ({"reference": {"condition": "control"}}, "ctrl"),
         ({"formula": "~ condition"}, "Add (1 | donor)"),
-        ({"formula": "~ condition + (1 | donor) + (1 | sex) + (1 | batch)"}, "3 random intercepts"),
+        ({"formula": "~ condition + (1 + agee | donor)"}, "age"),
     ],
 )
 def test_bad_input_stops_before_any_fit_and_leaves_results_alone(study, tmp_path, changes, message):

@@ -16,13 +16,16 @@ rule prepare:
         runtime=240,
     params:
         settings=stage("prepare"),
-        # a function of the input is no reason to rerun: the methods are only checked against the formula
+        # functions of the input are no reason to rerun: what is to come is only checked here
         methods=lambda wildcards, input: METHODS,
+        contrasts=lambda wildcards, input: stage("contrasts")(wildcards),
     shell:
         "mlmgen prepare --input {input:q} --output {output:q} --methods {params.methods:q} "
+        "--contrasts {params.contrasts:q} "
         "--settings {params.settings:q} --threads {threads} --log {log:q}"
 
 
+# Changed contrasts are checked here, at once.
 rule contrasts:
     input:
         expand(under("prepared/{slug}.h5ad"), slug=CELL_TYPES),
@@ -32,6 +35,7 @@ rule contrasts:
         under("logs/contrasts.log"),
     benchmark:
         under("benchmarks/contrasts.tsv")
+    priority: 1
     conda:
         "../envs/mlmgen.yaml"
     threads: 1
@@ -40,6 +44,7 @@ rule contrasts:
         runtime=10,
     params:
         settings=stage("contrasts"),
+        methods=lambda wildcards, input: METHODS,
     shell:
-        "mlmgen contrasts --prepared {input:q} --output {output:q} "
+        "mlmgen contrasts --prepared {input:q} --output {output:q} --methods {params.methods:q} "
         "--settings {params.settings:q} --threads {threads} --log {log:q}"

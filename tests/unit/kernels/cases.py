@@ -6,7 +6,7 @@ import numpy as np
 
 from mlmgen import simulate
 from mlmgen.compress import Compressed, compress
-from mlmgen.fit import thread_work
+from mlmgen.fitting import thread_work
 from mlmgen.kernels.arrowhead import Structure, Work
 from mlmgen.kernels.engine import GeneWork
 from mlmgen.kernels.families import Gene

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import special
 
 from mlmgen.compress import chebyshev_values, compress
-from mlmgen.fit import thread_work
+from mlmgen.fitting import thread_work
 from mlmgen.kernels.families import Gene
 from mlmgen.kernels.gather import FEW, LONG, NODES, SHORT, chebyshev_moments, count_histogram, gather
 from mlmgen.kernels.start import sum_of_squares

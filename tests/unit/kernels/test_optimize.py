@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlmgen import fit, simulate
+from mlmgen import fitting, simulate
 from mlmgen.kernels.laplace import FINE, reml
 from mlmgen.kernels.optimize import LARGEST_RHO, drop_from_inverse, objective, phi_of, rho_of
 from mlmgen.kernels.start import starting_values
@@ -68,7 +68,7 @@ def fitted(request):
         4, 30, GENES, np.random.default_rng(5), paired=paired, log_mean=-0.7, effect_share=0.3
     )
     keep = np.diff(counts.start) > 4
-    return counts, design, keep, family, fit.fit_shard(counts, design, keep, family, "cells", 1, None)
+    return counts, design, keep, family, fitting.fit_shard(counts, design, keep, family, "cells", 1, None)
 
 
 def test_no_fit_ends_below_its_start(fitted):
@@ -125,7 +125,7 @@ def test_genes_without_variation_end_at_the_boundary():
     rows = np.arange(len(design.pattern), dtype=np.int32)
     flat = replace(counts, start=np.array([0, len(rows)]), rows=rows, values=np.full(len(rows), 3.0))
     even = replace(design, log_size=np.zeros(len(rows)))
-    fits = fit.fit_shard(flat, even, np.ones(1, bool), "nb", "cells", 1, None)
+    fits = fitting.fit_shard(flat, even, np.ones(1, bool), "nb", "cells", 1, None)
     assert fits.status[0] == Status.BOUNDARY
     assert fits.variance[0].tolist() == [0, 0, 0]
     assert fits.beta[0] == pytest.approx([np.log(3), 0], abs=1e-9)

@@ -1,21 +1,20 @@
 """Fit all genes of a shard: counts and a design in, a ``GeneFits`` out."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy.special import chdtrc
 
-from mlmgen.compress import SEPARATED_SD, Compressed, compress
+from mlmgen.compress import SEPARATED_SD, Compressed, compress, for_family, is_nested_intercepts
+from mlmgen.errors import UserError
 from mlmgen.kernels.engine import FitResult, fit_genes, fit_work
+from mlmgen.multilevel import DISPERSION, fit_any, responses
 from mlmgen.status import Status
+from mlmgen.threads import CHUNK, in_chunks
 from mlmgen.types import Counts, Design, GeneFits
 
 # Points of each axis by the number of components on the variance grid; the last is between replicates.
 AXES = {0: (), 1: (24,), 2: (7, 9), 3: (4, 5, 7)}
-# Genes a compiled call works on before it reports progress.
-CHUNK = 64
-DISPERSION = "dispersion"
 
 
 def fit_shard(
@@ -26,18 +25,25 @@ def fit_shard(
     level: str = "cells",
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
+    *,
+    method: str = "reml",
+    integration: str = "laplace",
+    nodes: int = 9,
+    likelihood: str = "compressed",
+    grid: bool = True,
 ) -> GeneFits:
-    """Fit every kept gene by REML-Laplace and profile it on the variance grid.
+    """Fit every kept gene; REML fits of nested random intercepts are also profiled on the variance grid.
 
     Parameters
     ----------
     counts : Counts
-        G genes on the rows of ``design``.
+        G genes on the rows of ``design``. For ``gaussian`` the values are the response as it stands, 0 where
+        a row is not listed; for ``bernoulli`` a row is a success where it is listed.
     design : Design
         Of the cells, or of the samples (``design.for_samples``).
     keep : (G,) bool
         Genes that passed the filters; the others get the status ``FILTERED``.
-    family : {"nb", "poisson"}
+    family : {"nb", "poisson", "bernoulli", "gaussian"}
         Of the cells. Sums over samples are always negative binomial: their dispersion is the
         variance between replicates.
     level : {"cells", "samples"}
@@ -46,12 +52,55 @@ def fit_shard(
         Results do not depend on it.
     progress : callable, optional
         Called with the number of genes just done.
+    method : {"reml", "ml"}
+    integration : {"laplace", "agq"}
+        Adaptive Gauss-Hermite quadrature is for one random intercept, ML, and no cell-level functions.
+    nodes : int
+        Of the quadrature.
+    likelihood : {"compressed", "exact"}
+        Exact keeps every cell.
+    grid : bool
+        False leaves out the variance grid, which the moderated tests need.
+
+    Raises
+    ------
+    UserError
+        Where quadrature is asked for a model that it does not cover.
     """
-    packed = compress(design)
+    family = "nb" if level == "samples" else family
+    refuse_quadrature(design, family, method, integration)
+    if not (grid and can_have_grid(design, family, level, method, likelihood)):
+        return fit_any(counts, design, keep, family, threads, progress, method, integration, nodes, likelihood)
+    packed = for_family(compress(design), family)
+    counts = responses(counts, design, family)
     active = active_parameters(packed, family, level)
     shape = grid_shape(active, level)
     result = run_fits(packed, counts, keep, active, shape, level == "samples", threads, progress)
     return _gene_fits(counts, design, packed, active, shape, result)
+
+
+def has_grid(fits: GeneFits) -> bool:
+    """Tell whether fits were profiled on the variance grid, so that they can be moderated."""
+    return fits.grid_loglik.shape[1] > 0
+
+
+def can_have_grid(design: Design, family: str, level: str, method: str, likelihood: str) -> bool:
+    """Tell whether a model can be profiled on the variance grid: nested random intercepts of counts by REML."""
+    plain = family != "gaussian" and method == "reml" and likelihood == "compressed"
+    return plain and is_nested_intercepts(design) and bool(design.terms or level == "samples")
+
+
+def refuse_quadrature(design: Design, family: str, method: str, integration: str) -> None:
+    """Raise a `UserError` where quadrature is asked for a model that it does not cover."""
+    if integration == "laplace":
+        return
+    plain = len(design.terms) == 1 and len(design.terms[0].effects) == 1 and not design.functions.shape[1]
+    if method == "ml" and plain and family != "gaussian":
+        return
+    terms = " + ".join(f"({' + '.join(term.effects)} | {term.name})" for term in design.terms) or "no random term"
+    what = f"integration: agq was asked for estimation by {method}, family: {family} and {terms}"
+    do = "Use it with one random intercept, estimation by ml and counts or detection, without continuous cell-level "
+    raise UserError(what, "configuration key integration", do + "covariates; else use integration: laplace.")
 
 
 def active_parameters(packed: Compressed, family: str, level: str) -> np.ndarray:
@@ -76,6 +125,7 @@ def run_fits(packed, counts, keep, active, shape, samples, threads, progress, pr
     G, p = len(counts.genes), packed.structure.X.shape[0]
     longest = int(np.diff(counts.start).max(initial=0))
     shapes = {"beta": (G, p), "se": (G, p), "psi": (G, 3), "loglik": (G,), "without": (G, 3), "box": (G, 3, 2)}
+    shapes |= {"covariance": (G, p, p), "V": (G, 3, 3)}
     shapes["profile"] = (G, int(shape.prod()) if profile else 0)
     result = FitResult(
         status=np.full(G, int(Status.FILTERED), np.int8),
@@ -108,30 +158,6 @@ def thread_work(packed: Compressed, longest: int):
     return fit_work(own, longest), own
 
 
-def in_chunks(run, make_work, firsts, threads: int, progress) -> None:
-    """Call ``run(work, first)`` for each chunk, each thread with its own work; report genes done."""
-    if threads <= 1:
-        work = make_work()
-        for first in firsts:
-            done = run(work, first)
-            if progress:
-                progress(done)
-        return
-    idle = [make_work() for _ in range(threads)]
-
-    def on_thread(first):
-        work = idle.pop()
-        try:
-            return run(work, first)
-        finally:
-            idle.append(work)
-
-    with ThreadPoolExecutor(threads) as pool:
-        for done in pool.map(on_thread, firsts):
-            if progress:
-                progress(done)
-
-
 def _gene_fits(counts, design, packed, active, shape, result) -> GeneFits:
     """Put the engine's (top, sub, phi) in the order of the formula's terms."""
     columns, components = [], []
@@ -144,13 +170,19 @@ def _gene_fits(counts, design, packed, active, shape, result) -> GeneFits:
     ratio = 2.0 * np.maximum(result.loglik[:, None] - result.without[:, columns], 0.0)
     pvalue = np.where(ratio > 0.0, 0.5 * chdtrc(1.0, ratio), 1.0)
     pvalue[np.isnan(ratio)] = np.nan
+    (G, p), variance = result.beta.shape, result.psi[:, columns]
     return GeneFits(
         genes=tuple(counts.genes),
         coefficients=design.coefficients,
         components=tuple(components),
+        method="reml",
         beta=result.beta,
         std_error=result.se,
-        variance=result.psi[:, columns],
+        std_error_full=np.sqrt(np.einsum("gii->gi", result.covariance)),
+        covariance=result.covariance,
+        sensitivity=np.zeros((G, 0, p, p)),
+        variance=variance,
+        variance_se=_log_variance_errors(variance, columns, result.V),
         variance_pvalue=pvalue,
         loglik=result.loglik,
         status=result.status,
@@ -160,6 +192,18 @@ def _gene_fits(counts, design, packed, active, shape, result) -> GeneFits:
         grid_high=result.box[:, columns, 1],
         grid_loglik=_in_order(result.profile, shape, columns),
     )
+
+
+def _log_variance_errors(variance, columns, V) -> np.ndarray:
+    """Return standard errors of log variances from those of the standard deviations and of rho, NaN at zero."""
+    out = np.full(variance.shape, np.nan)
+    for v, column in enumerate(columns):
+        x = variance[:, v]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # d log sigma^2 / d sigma = 2 / sigma; d log phi / d rho = sinh(rho) / phi = sqrt(1 + 2 / phi).
+            slope = np.sqrt(1.0 + 2.0 / x) if column == 2 else 2.0 / np.sqrt(x)
+            out[:, v] = np.where(x > 0, slope * np.sqrt(V[:, column, column]), np.nan)
+    return out
 
 
 def _in_order(profile, shape, columns):
@@ -174,9 +218,10 @@ def concatenate(shards: list[GeneFits]) -> GeneFits:
     first = shards[0]
     joined = {name: np.concatenate([getattr(s, name) for s in shards]) for name in _PER_GENE}
     genes = tuple(gene for s in shards for gene in s.genes)
-    shared = {name: getattr(first, name) for name in ("coefficients", "components", "grid_shape")}
+    shared = {name: getattr(first, name) for name in ("coefficients", "components", "method", "grid_shape")}
     return GeneFits(genes=genes, **shared, **joined)
 
 
-_PER_GENE = ("beta", "std_error", "variance", "variance_pvalue", "loglik", "status", "n_iter")
+_PER_GENE = ("beta", "std_error", "std_error_full", "covariance", "sensitivity", "variance", "variance_se")
+_PER_GENE += ("variance_pvalue", "loglik", "status", "n_iter")
 _PER_GENE += ("grid_low", "grid_high", "grid_loglik")

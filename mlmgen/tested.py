@@ -1,0 +1,87 @@
+"""Tests of contrasts of a fitted model, as a table."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mlmgen import contrasts as algebra
+from mlmgen import inference
+from mlmgen.fitted import FittedModel, sentences
+from mlmgen.responses import COUNT_FAMILIES
+from mlmgen.status import label
+from mlmgen.types import Effects
+
+LOG2 = np.log(2.0)
+SMALLEST_PVALUE = np.finfo(float).tiny  # below it p-values lose digits; `statistic` keeps the ranking
+# The workflow's columns, in log2, and those in the units of the linear predictor.
+LOG2_COLUMNS = ("log2fc", "lfc_se", "ci_low", "ci_high")
+PLAIN_COLUMNS = ("estimate", "std_error", "ci_low", "ci_high")
+
+
+def test(model: FittedModel, contrasts: Mapping[str, str | Sequence[str]] | None = None, progress=None) -> pd.DataFrame:
+    """Test contrasts of every fitted response.
+
+    Moderated likelihood-ratio tests where the variances are moderated; otherwise t and F tests with Satterthwaite's
+    degrees of freedom.
+
+    Parameters
+    ----------
+    model : FittedModel
+    contrasts : mapping of name to expression, or to a list of them for a joint test, optional
+        As in the configuration; every coefficient but the intercept if not given.
+    progress : callable, optional
+        Called with the number of responses just done.
+
+    Returns
+    -------
+    DataFrame
+        One row per response x contrast, within a contrast the strongest evidence first: ``gene`` or ``response``,
+        ``contrast``; of counts of an AnnData ``log2fc``, ``lfc_se``, ``ci_low``, ``ci_high`` in log2, as the workflow
+        has them; of others ``estimate``, ``std_error``, ``ci_low``, ``ci_high`` in the units of the linear predictor
+        (natural log, log odds, or those of a gaussian response), for counts with ``log2fc`` beside them; ``statistic``,
+        ``df`` (missing where moderated), ``pvalue``, ``padj`` (Benjamini-Hochberg over the responses of a contrast),
+        ``status``, ``reason``.
+    """
+    resolved = algebra.resolve(contrasts, model.design)
+    o = model.options
+    arguments = (model.counts, model.design, model.estimates, model.moderated, resolved)
+    effects = inference.test(*arguments, o.family, "cells", o.threads, progress)
+    parts = [_one_contrast(model, effects, c) for c in range(len(resolved))]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _one_contrast(model: FittedModel, effects: Effects, c: int) -> pd.DataFrame:
+    pvalue = np.maximum(np.exp(effects.log_pvalue[:, c]), SMALLEST_PVALUE)
+    columns = {
+        model.responses.kind: np.asarray(model.responses.names, dtype=object),
+        "contrast": effects.contrasts[c],
+        **_sizes(model, effects, c),
+        "statistic": effects.statistic[:, c],
+        "df": effects.df[:, c],
+        "pvalue": pvalue,
+        "padj": adjusted(pvalue),
+        "status": [label(value) for value in model.estimates.status],
+        "reason": sentences(model),
+    }
+    order = np.argsort(-np.abs(columns["statistic"]), kind="stable")
+    return pd.DataFrame(columns).iloc[order]
+
+
+def _sizes(model: FittedModel, effects: Effects, c: int) -> dict[str, np.ndarray]:
+    """Return the columns with the size of an effect, in the units of the data."""
+    sizes = [getattr(effects, name)[:, c] for name in PLAIN_COLUMNS]
+    counts = model.options.family in COUNT_FAMILIES
+    if counts and model.responses.kind == "gene":
+        return {name: size / LOG2 for name, size in zip(LOG2_COLUMNS, sizes, strict=True)}
+    plain = dict(zip(PLAIN_COLUMNS, sizes, strict=True))
+    return plain | {"log2fc": sizes[0] / LOG2} if counts else plain
+
+
+def adjusted(pvalue: np.ndarray) -> np.ndarray:
+    """Return Benjamini-Hochberg adjusted p-values; missing ones do not count and stay missing, (G,)."""
+    found, tested = np.full(pvalue.shape, np.nan), np.isfinite(pvalue)
+    if tested.any():
+        found[tested] = stats.false_discovery_control(pvalue[tested])
+    return found

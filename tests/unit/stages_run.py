@@ -1,0 +1,85 @@
+"""Run the stages by hand, from file to file, in a folder."""
+
+import json
+from pathlib import Path
+
+import anndata
+import pandas as pd
+
+from mlmgen import config, io, names, stages, stages_fit, stages_tables
+
+TABLES = ("effects", "coefficients", "variances", "fits")
+
+
+class Run:
+    """A folder with an input and the stages on it.
+
+    Attributes
+    ----------
+    folder, input : Path
+    config : dict
+        Complete; `set` changes it.
+    """
+
+    def __init__(self, folder: Path, data: anndata.AnnData, **keys):
+        self.folder, self.input = folder, folder / "study.h5ad"
+        folder.mkdir(parents=True, exist_ok=True)
+        data.write_h5ad(self.input)
+        self.set(**keys)
+
+    def set(self, **keys):
+        minimal = {"input": str(self.input), "donor": "donor", "formula": "~ arm + (1 | donor)"}
+        self.config = config.load(minimal | {"filters": {"min_cells_per_donor": 2}} | keys)
+
+    def settings(self, stage: str) -> dict:
+        return json.loads(config.stage(self.config, stage))
+
+    def paths(self, level: str) -> list[str]:
+        present = io.cell_types(self.input, self.config["cell_type"])
+        chosen = names.select(present, self.config["cell_types"], self.config["cell_type"])
+        return [str(self.folder / level / f"{slug}.h5ad") for slug in chosen]
+
+    def prepare(self, contrasts: dict | None = None) -> list[str]:
+        paths, settings = self.paths("prepared"), self.settings("prepare")
+        stages.prepare(str(self.input), paths, settings, methods=self.config["methods"], contrasts=contrasts)
+        return self.paths("prepared")
+
+    def pseudobulk(self) -> list[str]:
+        stages.pseudobulk(self.paths("prepared"), self.paths("pseudobulk"), self.settings("pseudobulk"))
+        return self.paths("pseudobulk")
+
+    def contrasts(self) -> dict:
+        output = str(self.folder / "contrasts.json")
+        settings = self.settings("contrasts")
+        stages.contrasts(self.paths("prepared"), output, settings, methods=self.config["methods"])
+        return io.read_json(output)
+
+    def record(self, kind: str, method: str, slug: str) -> Path:
+        """The file of one shard, or of all of them for ``moderated``, its folder made."""
+        name = f"{slug}.npz" if kind == "moderated" else f"{slug}/1-of-1.npz"
+        path = self.folder / kind / method / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def fit(self, method: str) -> None:
+        """Fit, moderate and test every cell type in one shard."""
+        for path in self.paths({"glmm": "prepared", "pseudobulk": "pseudobulk"}[method]):
+            slug = Path(path).stem
+            fits, moderated, tests = (str(self.record(k, method, slug)) for k in ("fits", "moderated", "tests"))
+            stages_fit.fit(path, method, (1, 1), fits, self.settings("fit"), 1)
+            stages_fit.moderate(path, [fits], moderated, self.settings("moderate"), 1)
+            contrasts = str(self.folder / "contrasts.json")
+            stages_fit.test(path, contrasts, fits, moderated, (1, 1), tests, self.settings("test"), 1)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Do everything and return the result tables."""
+        methods = self.config["methods"]
+        self.prepare()
+        if "pseudobulk" in methods:
+            self.pseudobulk()
+        self.contrasts()
+        for method in methods:
+            self.fit(method)
+        arguments = (self.paths("prepared"), str(self.folder / "contrasts.json"), str(self.input), methods, 1)
+        stages_tables.tables(*arguments, str(self.folder), self.settings("tables"), 1)
+        return {name: pd.read_parquet(self.folder / f"{name}.parquet") for name in TABLES}
