@@ -73,7 +73,9 @@ def _effect(fits: GeneFits, c: np.ndarray, most: float) -> dict[str, np.ndarray]
 
 
 def _joint(fits: GeneFits, W: np.ndarray, most: float) -> dict[str, np.ndarray]:
+    # An orthonormal basis of the rows: the degrees of freedom then do not depend on how they are written.
     r = len(W)
+    W = np.linalg.svd(W)[2][:r]
     estimate = fits.beta @ W.T
     covariance = W @ fits.covariance @ W.T
     usable = np.isfinite(covariance).all(axis=(1, 2)) & np.isfinite(estimate).all(axis=1)
