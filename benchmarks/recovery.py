@@ -1,7 +1,7 @@
 """Does the estimator recover what was simulated? Bias of every component and coverage of the intervals, by structure.
 
-    python -m benchmarks.recovery [--genes 1000] [--donors 10 40] [--families nb poisson bernoulli gaussian]
-                                  [--structures intercept nested ...] [--glmmtmb 50] [--all]
+    python -m benchmarks.recovery [--genes 4000] [--donors 10 40] [--families nb poisson bernoulli gaussian]
+                                  [--structures intercept nested ...] [--glmmtmb 20] [--all]
 
 Genes of one design share their true parameters, and each has random effects and a response of its own: so many data
 sets of 100 to 200 cells a donor. The fits are REML; the bias of a component is relative to the truth, that of a
@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import other_programs
 from benchmarks.experiments import STRUCTURES, Experiment, Truth, draw, experiment
-from mlmgen import fitting, inference
+from mlmgen import __version__, fitting, inference
 from mlmgen.multilevel import component_names
 from mlmgen.status import Status, label
 from mlmgen.types import Contrast, Counts, Design, GeneFits
@@ -60,34 +60,41 @@ class Bias(NamedTuple):
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--genes", type=int, default=1000)
+    arguments.add_argument("--genes", type=int, default=4000)
     arguments.add_argument("--donors", type=int, nargs="+", default=[10, 40])
     arguments.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     arguments.add_argument("--structures", nargs="+", default=RECOVERED, choices=RECOVERED)
     arguments.add_argument("--glmmtmb", type=int, default=0, metavar="N")
-    arguments.add_argument("--all", action="store_true", help="a row for each parameter, with means and errors")
+    arguments.add_argument("--all", action="store_true", help="a row for each parameter")
     chosen = arguments.parse_args()
-    print(f"{chosen.genes:,} data sets; bias (z); coverage of {LEVEL:.0%} intervals")
+    print(f"mlmgen {__version__}, {chosen.genes:,} data sets, intervals of {LEVEL:.0%}")
+    if not chosen.all:
+        print("largest bias of a component (z); of a coefficient (z); lowest and highest coverage, %")
     for donors in chosen.donors:
-        print(f"\n{donors} donors\n\n| model | parameter | truth | {' | '.join(chosen.families)} |")
-        print("|---|---|---|" + "---|" * len(chosen.families), flush=True)
+        heads = LONG if chosen.all else ("model", *chosen.families)
+        print(f"\n{donors} donors\n\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|", flush=True)
+        remarks = []
         for structure in chosen.structures:
-            found = {f: recover(structure, f, donors, chosen.genes) for f in chosen.families}
-            _print_rows(structure, found)
-            if chosen.all:
-                _print_all(found)
-            for family, one in found.items():
+            model, cells = f"`{STRUCTURES[structure][2:]}`".replace("|", "\\|"), []
+            for family in chosen.families:
+                found = recover(structure, family, donors, chosen.genes)
+                if chosen.all:
+                    _print_parameters(model, family, found)
+                cells.append(summary(found))
                 if chosen.glmmtmb:
-                    _print_glmmtmb(structure, family, one, chosen.glmmtmb)
+                    remarks.append(glmmtmb(structure, family, found, chosen.glmmtmb))
+            if not chosen.all:
+                print(f"| {model} | {' | '.join(cells)} |", flush=True)
+        print("\n".join(["", *remarks]))
 
 
-def recover(structure: str, family: str, donors: int, genes: int, seed: int = 1) -> Recovery:
+def recover(structure: str, family: str, donors: int, genes: int, seed: int = 1, method: str = "reml") -> Recovery:
     """Simulate and fit ``genes`` data sets of one design."""
     rng = np.random.default_rng([seed, donors, list(STRUCTURES).index(structure), FAMILIES.index(family)])
     laid = experiment(structure, donors, CELLS, rng, BATCHES)
     truth, values = truth_of(laid.design, family, genes)
     counts = draw(laid.design, truth, family, rng)
-    fits = fitting.fit_shard(counts, laid.design, np.ones(genes, bool), family, grid=False)
+    fits = fitting.fit_shard(counts, laid.design, np.ones(genes, bool), family, method=method, grid=False)
     effects = inference.test(counts, laid.design, fits, None, _each(laid.design), family)
     covered = (effects.ci_low <= truth.beta) & (truth.beta <= effects.ci_high)
     estimates = np.column_stack([fits.variance, fits.beta])
@@ -125,55 +132,49 @@ def bias(estimates: np.ndarray, truth: np.ndarray) -> Bias:
     return Bias(mean, error, (mean - truth) / error, mean / truth - 1.0)
 
 
-def _print_rows(structure: str, found: dict[str, Recovery]) -> None:
-    """Print a row for each parameter; the dispersion is nb's and the residual variance gaussian's."""
-    model = f"`{STRUCTURES[structure][2:]}`".replace("|", "\\|")
-    every = [dict(zip(one.names, range(len(one.names)), strict=True)) for one in found.values()]
-    for name in dict.fromkeys(name for names in every for name in names):
-        cells, truth = [], ""
-        for one, names in zip(found.values(), every, strict=True):
-            if name not in names:
-                cells.append("")
-                continue
-            v, b = names[name], bias(one.estimates, one.truth)
-            truth = f"{one.truth[v]:g}"
-            first = len(one.truth) - one.covered.shape[1]
-            size = f"{b.relative[v]:+.1%}" if v < first else f"{b.mean[v] - one.truth[v]:+.3f}"
-            coverage = f"; {one.covered[:, v - first].mean():.1%}" if v >= first else ""
-            cells.append(f"{size} ({b.z[v]:+.1f}){coverage}")
-        print(f"| {model} | {name} | {truth} | {' | '.join(cells)} |", flush=True)
-        model = ""
+def summary(found: Recovery) -> str:
+    """Write the largest bias of a component (%) and of a coefficient, each with its z, and the range of coverage."""
+    b, first = bias(found.estimates, found.truth), len(found.truth) - found.covered.shape[1]
+    component = int(np.abs(b.relative[:first]).argmax())
+    coefficient = first + int(np.abs(b.mean - found.truth)[first:].argmax())
+    sizes = f"{b.relative[component]:+.1%} ({b.z[component]:+.1f})"
+    sizes += f"; {b.mean[coefficient] - found.truth[coefficient]:+.3f} ({b.z[coefficient]:+.1f})"
+    coverage = 100 * found.covered.mean(axis=0)
+    return f"{sizes}; {coverage.min():.1f}-{coverage.max():.1f}"
 
 
-def _print_all(found: dict[str, Recovery]) -> None:
-    """Print means, errors and how the fits ended, as plain lines."""
-    for family, one in found.items():
-        status = np.bincount(one.fits.status, minlength=len(Status))
-        ended = ", ".join(f"{k} {label(s)}" for s, k in enumerate(status) if k)
-        print(f"  {family}: {ended}")
-        b = bias(one.estimates, one.truth)
-        for v, name in enumerate(one.names):
-            print(f"    {name}: true {one.truth[v]:.4f} mean {b.mean[v]:.4f} error {b.error[v]:.4f} z {b.z[v]:+.2f}")
+LONG = ("model", "family", "parameter", "true", "mean", "Monte-Carlo s.e.", "z", "bias", "coverage, %", "median width")
 
 
-def _print_glmmtmb(structure: str, family: str, one: Recovery, number: int) -> None:
-    """Print how far glmmTMB's mean estimates of some of the data sets are from ours."""
-    genes = np.arange(min(number, len(one.estimates)))
-    theirs = other_programs.fit("glmmTMB", one.experiment, one.counts, genes, structure, family, "reml")
+def _print_parameters(model: str, family: str, found: Recovery) -> None:
+    """Print a row for each parameter, and say how the fits ended."""
+    status = np.bincount(found.fits.status, minlength=len(Status))
+    ended = ", ".join(f"{number} {label(s)}" for s, number in enumerate(status) if number)
+    b, first = bias(found.estimates, found.truth), len(found.truth) - found.covered.shape[1]
+    print(f"| {model} | {family} | {ended} {'|' * (len(LONG) - 2)}")
+    for v, name in enumerate(found.names):
+        numbers = f"{found.truth[v]:g} | {b.mean[v]:.4f} | {b.error[v]:.4f} | {b.z[v]:+.2f} | {b.relative[v]:+.1%}"
+        interval = " | "
+        if v >= first:
+            interval = f"{found.covered[:, v - first].mean() * 100:.1f} | {found.width[v - first]:.2f}"
+        print(f"| | | {name} | {numbers} | {interval} |", flush=True)
+
+
+def glmmtmb(structure: str, family: str, found: Recovery, number: int) -> str:
+    """Say how far glmmTMB's mean estimates of some of the data sets are from ours."""
+    genes = np.arange(min(number, len(found.estimates)))
+    theirs = other_programs.fit("glmmTMB", found.experiment, found.counts, genes, structure, family, "reml")
     if isinstance(theirs, str):
-        print(f"  glmmTMB skipped: {theirs}")
-        return
-    p = one.covered.shape[1]
-    terms = one.estimates.shape[1] - p - (family in ("nb", "gaussian"))
-    parts = [theirs.variance[:, :terms], theirs.beta]
-    if family in ("nb", "gaussian"):
+        return f"glmmTMB skipped: {theirs}"
+    p, last = found.covered.shape[1], family in ("nb", "gaussian")
+    parts = [theirs.variance[:, : found.estimates.shape[1] - p - last], theirs.beta]
+    if last:
         parts.insert(1, theirs.dispersion[:, None])
-    away = np.column_stack(parts) - one.estimates[genes]
-    relative = away.mean(axis=0) / one.truth
-    worst = np.abs(theirs.loglik - one.fits.loglik[genes]).max()
-    listed = ", ".join(f"{name} {value:+.2%}" for name, value in zip(one.names, relative, strict=True))
-    version = f"glmmTMB {theirs.version}, {family}, {genes.size} data sets"
-    print(f"  {version}: mean estimates less ours, of the truth: {listed}; log-likelihoods within {worst:.0e}")
+    relative = (np.column_stack(parts) - found.estimates[genes]).mean(axis=0) / found.truth
+    listed = ", ".join(f"{name} {100 * value:+.2f}" for name, value in zip(found.names, relative, strict=True))
+    worst = np.abs(theirs.loglik - found.fits.loglik[genes]).max()
+    of = f"{STRUCTURES[structure]}, {family}, glmmTMB {theirs.version} less ours, means of {genes.size}, % of the truth"
+    return f"{of}: {listed}; log-likelihoods within {worst:.0e}"
 
 
 if __name__ == "__main__":

@@ -66,10 +66,15 @@ def compare(models: Sequence[FittedModel], names: Sequence[str] | None = None) -
 
 def comparable(models: Sequence[FittedModel]) -> list[FittedModel]:
     """Return the models with comparable likelihoods: all by REML where the fixed effects are the same, else by ML."""
+    return [refitted(model, "ml") for model in models] if needs_ml(models) else list(models)
+
+
+def needs_ml(models: Sequence[FittedModel]) -> bool:
+    """Tell whether some models have likelihoods by REML that cannot be compared with the others."""
     by_reml = [model.options.method == "reml" for model in models]
-    if all(by_reml) and all(same_fixed_effects(models[0], other) for other in models[1:]):
-        return list(models)
-    return [refitted(model, "ml") for model in models]
+    if not any(by_reml):
+        return False
+    return not (all(by_reml) and all(same_fixed_effects(models[0], other) for other in models[1:]))
 
 
 def likelihood_ratio(small: FittedModel, big: FittedModel) -> tuple[np.ndarray, int, np.ndarray, str] | None:
@@ -110,7 +115,7 @@ def nested(small: FittedModel, big: FittedModel) -> bool:
 def same_fixed_effects(one: FittedModel, other: FittedModel) -> bool:
     """Tell whether two models have the same columns in their fixed effects, in any order."""
     names, others = one.estimates.coefficients, other.estimates.coefficients
-    if set(names) != set(others):
+    if set(names) != set(others) or one.order.size != other.order.size:
         return False
     a, b = _of_data(one), _of_data(other)
     return np.allclose(a.X, b.X[:, [others.index(name) for name in names]]) and np.allclose(a.offset, b.offset)

@@ -33,16 +33,16 @@ class _Token(NamedTuple):
 _Value = list[tuple[float, str]]
 
 
-def resolve(expressions: Mapping[str, str | Sequence[str]] | None, design: Design) -> tuple[Contrast, ...]:
+def resolve(expressions: Mapping[str, str | Sequence[str]] | str | None, design: Design) -> tuple[Contrast, ...]:
     """Turn the contrasts of the configuration into weights on the coefficients of one design.
 
     Parameters
     ----------
-    expressions : mapping of name to expression or list of expressions, or None
+    expressions : mapping of name to expression or list of expressions, one expression, or None
         Sums of ``[number [*]] atom``, with parentheses, which a number may multiply or divide; an atom is the
         name of a coefficient, a mean ``factor[level]`` or an average ``mean(factor[level])``, the level written as
-        it is. A list is a joint test that all of its sums are 0. None: every coefficient but the intercept, under
-        its own name.
+        it is. A list is a joint test that all of its sums are 0. One expression is its own name. None: every
+        coefficient but the intercept, under its own name.
     design : Design
 
     Raises
@@ -53,6 +53,11 @@ def resolve(expressions: Mapping[str, str | Sequence[str]] | None, design: Desig
     """
     if expressions is None:
         return _every_coefficient(design)
+    if isinstance(expressions, str):
+        expressions = {expressions: expressions}
+    if not isinstance(expressions, Mapping):
+        do = f"Name each of them, as in {{'effect': {example(design)!r}}}. {GRAMMAR}"
+        raise UserError(f"the contrasts are a {type(expressions).__name__}", "configuration key contrasts", do)
     return tuple(_contrast(str(name), given, design) for name, given in expressions.items())
 
 
@@ -60,7 +65,7 @@ def _every_coefficient(design: Design) -> tuple[Contrast, ...]:
     level = next((name for name in design.coefficients if name in design.means), None)
     if level is not None:
         what = f"the formula has no intercept, so that {level} is the mean of a level, not an effect"
-        do = f"Say what to compare, for example {{effect: {_example(design)!r}}}, or let the formula have an intercept."
+        do = f"Say what to compare, for example {{effect: {example(design)!r}}}, or let the formula have an intercept."
         raise UserError(what, "configuration key contrasts", do)
     rows = zip(design.coefficients, np.eye(len(design.coefficients)), strict=True)
     return tuple(Contrast(name, name, row[None]) for name, row in rows if name != INTERCEPT)
@@ -93,7 +98,7 @@ def _weights(expression: str, design: Design, where: str) -> np.ndarray:
             weights[design.coefficients.index(atom)] += factor
     if abs(means) > ROUNDING:
         what = f"the weights of the means in {expression!r} sum to {means:g}"
-        do = f"They must sum to 0, so that levels are compared with each other, as in {_example(design)!r}."
+        do = f"They must sum to 0, so that levels are compared with each other, as in {example(design)!r}."
         raise UserError(what, where, do)
     weights[np.abs(weights) < ROUNDING * np.abs(weights).max(initial=0.0)] = 0.0
     if not weights.any():
@@ -101,8 +106,8 @@ def _weights(expression: str, design: Design, where: str) -> np.ndarray:
     return weights
 
 
-def _example(design: Design) -> str:
-    """Write a contrast that this design allows."""
+def example(design: Design) -> str:
+    """Write a contrast that a design allows, such as ``condition[stim] - condition[ctrl]``."""
     names = list(design.means)
     factor = names[0].partition("[")[0] if names else ""
     levels = [name for name in names if name.startswith(f"{factor}[")]
@@ -113,8 +118,12 @@ def _unknown(atom: str, design: Design, where: str) -> UserError:
     names = [*(name for name in design.coefficients if name != INTERCEPT), *design.means]
     means = [name for name in design.means if not name.startswith(AVERAGE)]
     averages = f" mean({means[0]}) averages it over the other factors." if len(design.means) > len(means) else ""
+    close = nearest(atom, names)
+    of_level = [name for name in means if name.endswith(f"[{atom}]")]
+    if of_level:
+        close = f"Did you mean {of_level[0]!r}? "
     do = (
-        f"{nearest(atom, names)}The coefficients are: {listing(design.coefficients, MOST_LISTED)}; "
+        f"{close}The coefficients are: {listing(design.coefficients, MOST_LISTED)}; "
         f"the means are: {listing(means, MOST_LISTED) or 'none, as no factor is in the fixed effects'}.{averages}"
     )
     return UserError(f"there is no coefficient or mean {atom!r} in this design", where, do)

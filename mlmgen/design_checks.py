@@ -71,7 +71,7 @@ def check(
     parts = read_parts(obs, formula, donor, sample, reference, where)
     _check_donor(parts, where)
     _check_reference(parts, reference or {})
-    _check_variables(parts.variables, parts.n, where)
+    refuse_constant_variables(parts.variables, parts.n, where)
     matrix = model_matrix(formula, parts.variables, parts.n)
     refuse_dependent_columns(matrix, parts, where)
     terms = random_terms(formula, parts, matrix)
@@ -110,7 +110,7 @@ def review(
     if reason:
         return reason, ()
     try:
-        _check_variables(parts.fixed, parts.n, where)
+        refuse_constant_variables(parts.fixed, parts.n, where)
         matrix = model_matrix(formula, parts.variables, parts.n)
         refuse_dependent_columns(matrix, parts, where)
         terms, left_out = estimable_terms(formula, parts, matrix)
@@ -171,7 +171,8 @@ def _check_reference(parts: Parts, reference: Mapping) -> None:
             raise UserError(f"the reference level {level!r} does not occur in {name!r}", place, do)
 
 
-def _check_variables(variables: Mapping[str, Variable], n: int, where: str) -> None:
+def refuse_constant_variables(variables: Mapping[str, Variable], n: int, where: str) -> None:
+    """Raise a UserError for a variable that is the same in all n cells."""
     for name, variable in variables.items():
         if variable.codes.max() > 0:
             continue
@@ -186,14 +187,19 @@ def _check_variables(variables: Mapping[str, Variable], n: int, where: str) -> N
 
 
 def _check_terms(terms: tuple[Term, ...], parts: Parts, matrix: ModelMatrix, where: str) -> None:
-    for group in intercepts(terms):
-        if group.name in parts.fixed and parts.fixed[group.name].is_factor:
-            do = f"Keep {group.name} in the fixed effects or as (1 | {group.name}), not both."
-            raise UserError(f"{group.name!r} is both a fixed effect and a random intercept", WHERE, do)
     for term in terms:
         if len(term.group.levels) == parts.n:
             what = f"the {term.kind} {term.text} has a group for each of the {parts.n:,} cells"
             raise UserError(what, f"{WHERE}, obs of {where}", "Use columns that group cells, such as the donor.")
+    refuse_useless_terms(terms, parts, matrix, where)
+
+
+def refuse_useless_terms(terms: tuple[Term, ...], parts: Parts, matrix: ModelMatrix, where: str) -> None:
+    """Raise a UserError for a random term whose variance cannot be told from something else in the formula."""
+    for group in intercepts(terms):
+        if group.name in parts.fixed and parts.fixed[group.name].is_factor:
+            do = f"Keep {group.name} in the fixed effects or as (1 | {group.name}), not both."
+            raise UserError(f"{group.name!r} is both a fixed effect and a random intercept", WHERE, do)
     for term, why in useful_terms(terms, parts, matrix)[1]:
         do = f"Take {term.text} out of the formula."
         raise UserError(f"the {term.kind} {term.text} cannot be estimated: {why}", f"{WHERE}, {where}", do)

@@ -23,7 +23,7 @@ def warnings_of(parts: Parts, terms: tuple[Term, ...], matrix: ModelMatrix) -> t
         *_mostly_constant(parts),
         *_missing_terms(parts, terms),
         *flat_slopes(parts, terms, matrix),
-        *_many_variances(terms),
+        *many_variances(terms),
         *_mixed_samples(parts),
         *_coded_numbers(parts, terms),
     )
@@ -117,7 +117,7 @@ def flat_slopes(parts: Parts, terms: tuple[Term, ...], matrix: ModelMatrix) -> l
     return warnings
 
 
-def _many_variances(terms: tuple[Term, ...]) -> list[str]:
+def many_variances(terms: tuple[Term, ...]) -> list[str]:
     """Warn of covariance matrices with more entries than there are groups."""
     warnings = []
     for term in terms:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,17 @@ from mlmgen import design as designs
 from mlmgen import fitting as engine
 from mlmgen import moderate
 from mlmgen.counts import gene_major
-from mlmgen.design_parts import read_parts
-from mlmgen.design_terms import random_terms, useful_terms
-from mlmgen.design_warnings import warnings_of
+from mlmgen.design_checks import refuse_constant_variables, refuse_useless_terms
+from mlmgen.design_parts import Parts, determines, read_parts
+from mlmgen.design_rank import refuse_dependent_columns, refuse_saturated
+from mlmgen.design_terms import Term, intercepts, random_terms
+from mlmgen.design_warnings import flat_slopes, many_variances, warnings_of
 from mlmgen.errors import UserError, listing, nearest
 from mlmgen.formula import Formula, categorical_variables, fixed_variables, parse, slope_variables, variables
 from mlmgen.model_matrix import model_matrix
 from mlmgen.names import text
 from mlmgen.obs_columns import is_factor_column, natural_key, require
+from mlmgen.random_terms import quoted
 from mlmgen.responses import COUNT_FAMILIES, Responses
 from mlmgen.status import HELP, Status
 from mlmgen.types import Counts, Design, GeneFits, Moderated
@@ -28,6 +31,8 @@ from mlmgen.types import Counts, Design, GeneFits, Moderated
 METHODS, INTEGRATIONS, LIKELIHOODS = ("reml", "ml"), ("laplace", "agq"), ("compressed", "exact")
 # The prior of the variances has two hyperparameters that are learned across responses: sound from a few dozen up.
 RESPONSES_TO_MODERATE = 30
+# Of a `GeneFits`, what has no gene axis, and the names of the genes.
+SHARED = ("genes", "coefficients", "components", "method", "grid_shape")
 # obs column for rows that are their own replicates, in a data frame without random terms.
 ROW = "row"
 
@@ -70,6 +75,8 @@ class FittedModel:
     reasons : tuple of str, length G
         Why a response was not fitted; empty for the others.
     options : Options
+    whole : bool
+        Whether these are all responses that were fitted, not a choice of them.
     """
 
     formula: Formula
@@ -83,6 +90,7 @@ class FittedModel:
     moderated: Moderated | None
     reasons: tuple[str, ...]
     options: Options
+    whole: bool = True
 
 
 def check_options(options: Options) -> None:
@@ -115,13 +123,12 @@ def designed(responses: Responses, donor: str | None, reference: Mapping | None,
     UserError
         For any problem of the data or the formula.
     """
-    check_options(options)
     formula = parse(responses.formula)
     table, donor = _with_donor(responses, formula, donor)
     _refuse_as_variables(responses, formula)
     reference = references(table, formula, reference, responses.where)
-    design, order = designs.build(table, formula, donor, None, reference, responses.size_factor, responses.where)
     _review(table, formula, donor, reference, responses)
+    design, order = designs.build(table, formula, donor, None, reference, responses.size_factor, responses.where)
     _refuse_residual_groups(design, options.family)
     used = [name for name in table.columns if name in {donor, *variables(formula)}]
     reasons, counts = why_not_fitted(responses, options.family), in_order(responses, order)
@@ -139,11 +146,11 @@ def fitted(model: FittedModel, progress: Callable[[int], None] | None = None) ->
     progress : callable, optional
         Called with the number of responses just done.
     """
-    o, keep = model.options, np.array([not reason for reason in model.reasons], dtype=bool)
+    o, keep = model.options, _can_be_fitted(model)
     estimates = engine.fit_shard(
         model.counts, model.design, keep, o.family, "cells", o.threads, progress,
         method=o.method, integration=o.integration, nodes=o.nodes, likelihood=o.likelihood,
-        grid=int(keep.sum()) >= RESPONSES_TO_MODERATE,
+        grid=uses_grid(model),
     )  # fmt: skip
     moderated = (
         moderate.moderate(estimates, np.log(np.maximum(totals(model.counts), 1.0)))
@@ -153,6 +160,12 @@ def fitted(model: FittedModel, progress: Callable[[int], None] | None = None) ->
     return dataclasses.replace(model, estimates=estimates, moderated=moderated)
 
 
+def uses_grid(model: FittedModel) -> bool:
+    """Tell whether a model will be fitted on the variance grid, and so moderated."""
+    o, many = model.options, int(_can_be_fitted(model).sum()) >= RESPONSES_TO_MODERATE
+    return many and engine.can_have_grid(model.design, o.family, "cells", o.method, o.likelihood)
+
+
 def refitted(model: FittedModel, method: str, progress=None) -> FittedModel:
     """Return the model fitted by another method, ``reml`` or ``ml``."""
     if model.options.method == method:
@@ -160,6 +173,50 @@ def refitted(model: FittedModel, method: str, progress=None) -> FittedModel:
     options = dataclasses.replace(model.options, method=method)
     check_options(options)
     return fitted(dataclasses.replace(model, options=options), progress)
+
+
+def chosen(model: FittedModel, names: Sequence[str]) -> FittedModel:
+    """Return the model of some of its responses, as they were fitted beside the others.
+
+    Raises
+    ------
+    UserError
+        Where a name is unknown.
+    """
+    places = positions(model, names)
+    counts, estimates, moderated = model.counts, model.estimates, model.moderated
+    spans = [slice(counts.start[g], counts.start[g + 1]) for g in places]
+    start = np.r_[0, np.cumsum([span.stop - span.start for span in spans])].astype(np.int64)
+    rows, values = (np.concatenate([array[span] for span in spans]) for array in (counts.rows, counts.values))
+    own = tuple(model.responses.names[g] for g in places)
+    per_gene = {
+        field.name: getattr(estimates, field.name)[places]
+        for field in dataclasses.fields(GeneFits)
+        if field.name not in SHARED
+    }
+    if moderated is not None:
+        posterior = {name: getattr(moderated, name)[places] for name in ("weights", "variance", "ci_low", "ci_high")}
+        moderated = dataclasses.replace(moderated, **posterior)
+    return dataclasses.replace(
+        model,
+        responses=dataclasses.replace(model.responses, names=own),
+        counts=Counts(own, start, rows, values),
+        estimates=dataclasses.replace(estimates, **per_gene, genes=own),
+        moderated=moderated,
+        reasons=tuple(model.reasons[g] for g in places),
+        whole=False,
+    )
+
+
+def positions(model: FittedModel, names: Sequence[str]) -> list[int]:
+    """Return the places of responses by name."""
+    place = {name: i for i, name in enumerate(model.responses.names)}
+    kind = model.responses.kind
+    for name in names:
+        if name not in place:
+            do = f"{nearest(name, place)}The {kind}s are: {listing(place)}."
+            raise UserError(f"there is no {kind} {name!r} in the fit", "argument responses", do)
+    return [place[name] for name in names]
 
 
 def totals(counts: Counts) -> np.ndarray:
@@ -181,6 +238,10 @@ def in_data_order(model: FittedModel) -> sparse.csc_matrix:
     counts, n = model.counts, model.design.pattern.size
     values = (counts.values, model.order[counts.rows], counts.start)
     return sparse.csc_matrix(values, shape=(n, len(counts.genes)))
+
+
+def _can_be_fitted(model: FittedModel) -> np.ndarray:
+    return np.array([not reason for reason in model.reasons], dtype=bool)
 
 
 def why_not_fitted(responses: Responses, family: str) -> tuple[str, ...]:
@@ -222,7 +283,9 @@ def references(table: pd.DataFrame, formula: Formula, reference: Mapping | None,
     """
     used = dict.fromkeys((*fixed_variables(formula), *slope_variables(formula)))
     columns = [name for name in used if name in table.columns]
-    require(table, columns, where)
+    if reference is not None and not isinstance(reference, Mapping):
+        do = "Give a mapping of columns to levels, as in reference={'condition': 'ctrl'}."
+        raise UserError(f"the reference is {reference!r}", "argument reference", do)
     found = {
         name: tuple(table[name].cat.remove_unused_categories().cat.categories)
         for name in columns
@@ -255,7 +318,9 @@ def _refuse_unknown_levels(column: pd.Series, wanted: tuple, declared: bool, pla
 
 def _with_donor(responses: Responses, formula: Formula, donor: str | None) -> tuple[pd.DataFrame, str]:
     """Return the table and the name of the donor's column, which is added where every row is its own replicate."""
-    table, donor = responses.table, donor or default_donor(formula)
+    table = responses.table
+    require(table, variables(formula), f"argument formula, {responses.where}", formula.text)
+    donor = donor or default_donor(formula)
     if donor is not None:
         return table, donor
     if responses.kind == "gene":
@@ -280,16 +345,33 @@ def _refuse_as_variables(responses: Responses, formula: Formula) -> None:
 
 
 def _review(table: pd.DataFrame, formula: Formula, donor: str, reference: Mapping, responses: Responses) -> None:
-    """Refuse random terms that cannot be estimated; warn of what makes tests of genes too bold."""
-    parts = read_parts(table, formula, donor, None, reference, responses.where)
+    """Refuse what cannot be estimated; warn of what makes tests of genes too bold, and of idle variances."""
+    where = responses.where
+    parts = read_parts(table, formula, donor, None, reference, where)
+    refuse_constant_variables(parts.variables, parts.n, where)
     matrix = model_matrix(formula, parts.variables, parts.n)
+    refuse_dependent_columns(matrix, parts, where)
     terms = random_terms(formula, parts, matrix)
-    for term, why in useful_terms(terms, parts, matrix)[1]:
-        do = f"Take {term.text} out of the formula."
-        raise UserError(f"the {term.kind} {term.text} cannot be estimated: {why}", "argument formula", do)
+    refuse_useless_terms(terms, parts, matrix, where)
+    refuse_saturated(matrix, parts, intercepts(terms), where)
     if responses.kind == "gene":
-        for message in warnings_of(parts, terms, matrix):
-            warnings.warn(message, stacklevel=4)
+        found = (*warnings_of(parts, terms, matrix), *_cells_as_replicates(parts, terms))
+    else:
+        found = (*flat_slopes(parts, terms, matrix), *many_variances(terms))
+    for message in found:
+        warnings.warn(message, stacklevel=4)
+
+
+def _cells_as_replicates(parts: Parts, terms: tuple[Term, ...]) -> list[str]:
+    """Warn of variables that differ between donors where no random effect does."""
+    between = [name for name in parts.fixed if name not in parts.within and name != parts.donor.name]
+    if not between or any(determines(group.codes, parts.donor.codes) for group in intercepts(terms)):
+        return []
+    donor = parts.donor.name
+    return [
+        f"no random intercept separates the {len(parts.donor.levels):,} donors of {donor!r}: the {parts.n:,} cells "
+        f"count as replicates, and p-values of {listing(between)} will be far too small; add (1 | {quoted(donor)})"
+    ]
 
 
 def _refuse_residual_groups(design: Design, family: str) -> None:

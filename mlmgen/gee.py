@@ -8,7 +8,7 @@ import pandas as pd
 
 from mlmgen.design_rows import DISPERSION, design_rows
 from mlmgen.errors import UserError, listing, nearest
-from mlmgen.fitted import FittedModel
+from mlmgen.fitted import FittedModel, positions
 
 
 def gee(model: FittedModel, responses: Sequence[str] | None = None, groups: str | None = None) -> pd.DataFrame:
@@ -81,16 +81,14 @@ def _places(model: FittedModel, responses: Sequence[str] | None) -> list[int]:
     if responses is None:
         if len(names) > 1:
             what = f"no response is named among {len(names):,}"
-            raise UserError(what, "argument responses", "Name those to check: gee(['ISG15', 'IFI6']).")
+            raise UserError(what, "argument responses", f"Name those to check: gee({list(names[:2])}).")
         responses = names
     responses = [responses] if isinstance(responses, str) else responses
-    for name in responses:
-        if name not in names:
-            do = f"{nearest(name, names)}The responses are: {listing(names)}."
-            raise UserError(f"there is no response {name!r}", "argument responses", do)
-        if not np.isfinite(model.estimates.loglik[names.index(name)]):
+    places = positions(model, responses)
+    for name, g in zip(responses, places, strict=True):
+        if not np.isfinite(model.estimates.loglik[g]):
             raise UserError(f"{name!r} has no fit", "argument responses", "Choose others; fits says why.")
-    return [names.index(name) for name in responses]
+    return places
 
 
 def _group_codes(model: FittedModel, groups: str) -> np.ndarray:

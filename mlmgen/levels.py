@@ -98,7 +98,7 @@ def build_model(
         x, w = np.polynomial.hermite.hermgauss(nodes)
         terms = terms._replace(x=x, log_w=np.log(w))
     layout = _layout(design, kind, panel, functions, X, sums, number, family, method, likelihood)
-    constant = np.ptp(X, axis=2).max(axis=1) == 0.0
+    constant = (np.ptp(X[:, 0], axis=1) == 0.0) & (X[:, 1:] == 0.0).all(axis=(1, 2))
     ridge = np.where(constant, 0.0, SEPARATED_SD**-2) / x_scale**2
     everything = _elements(0, functions.shape[1] + 1, 0)
     if kind == CELLS:

@@ -29,13 +29,13 @@ SAME_COLUMN = 1e-7
 WHERE = "argument contrasts"
 
 
-def marginal_effects(model: FittedModel, contrasts: Mapping[str, str] | None = None) -> pd.DataFrame:
+def marginal_effects(model: FittedModel, contrasts: Mapping[str, str] | str | None = None) -> pd.DataFrame:
     """Compare the effect for one donor with the effect on the mean of the population.
 
     Parameters
     ----------
     model : FittedModel
-    contrasts : mapping of name to expression, optional
+    contrasts : mapping of name to expression, or one expression, optional
         As for tests; every coefficient but the intercept if not given. A coefficient compares the point where it
         is 1 with the reference point.
 

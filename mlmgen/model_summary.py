@@ -5,11 +5,25 @@ import pandas as pd
 from scipy import special
 
 from mlmgen import variance_partition
-from mlmgen.design_rows import components_of
+from mlmgen.contrasts import example
+from mlmgen.design_rows import DISPERSION, components_of
 from mlmgen.fitted import FittedModel, sentences, totals
 from mlmgen.status import Status, label
+from mlmgen.types import Contrast
+from mlmgen.wald import wald
 
 LEVEL = 0.95
+INTERVAL = {"ci_low": "2.5 %", "ci_high": "97.5 %"}
+UNITS = {"nb": ", natural log", "poisson": ", natural log", "bernoulli": ", log odds", "gaussian": ""}
+# What an outcome means, beside its number in a summary.
+GLOSS = {
+    Status.BOUNDARY: " (a variance at zero: an ordinary outcome)",
+    Status.SEPARATED: " (no counts in one of the groups compared: the effect is held finite)",
+    Status.NOT_CONVERGED: " (stopped early: treat with caution)",
+    Status.DIVERGED: " (a variance ran off: too few counts)",
+    Status.NOT_FINITE: " (no numbers)",
+    Status.FILTERED: " (fits says why)",
+}
 FAMILY_WORDS = {
     "nb": "negative binomial, log link",
     "poisson": "Poisson, log link",
@@ -169,40 +183,72 @@ def mean_response(model: FittedModel) -> np.ndarray:
 
 
 def describe(model: FittedModel) -> str:
-    """Write a summary: of one response its estimates, of many how they ended."""
-    names = model.responses.names
+    """Write a summary: of one response its estimates, of many how they ended, and what can be asked for."""
+    names, design, o = model.responses.names, model.design, model.options
     left = names[0] if len(names) == 1 else f"{len(names):,} {model.responses.kind}s"
-    groups = {term.name: len(term.levels) for term in model.design.terms}
+    groups = {term.name: len(term.levels) for term in design.terms}
     counted = ", ".join(f"{count:,} {name}" for name, count in groups.items()) or "no random effects"
-    o = model.options
     how = {"laplace": "Laplace", "agq": f"adaptive quadrature with {o.nodes} nodes"}[o.integration]
     how = o.method.upper() if o.family == "gaussian" else f"{o.method.upper()}, {how}"
-    head = [
-        f"{left} {model.formula.text}",
-        f"{FAMILY_WORDS[o.family]}; {how}; {model.design.pattern.size:,} rows: {counted}",
-    ]
-    return "\n".join([*head, *(_one_response(model) if len(names) == 1 else _many_responses(model))])
+    many = len(names) > 1
+    return "\n".join(
+        [
+            f"{left} {model.formula.text}",
+            f"{FAMILY_WORDS[o.family]}; {how}; {design.pattern.size:,} rows: {counted}",
+            *(_many_responses(model) if many else _one_response(model)),
+            "",
+            f"Tables: .coefficients .variances .fits .variance_partition{f' [{names[0]!r}]' if many else ''}",
+            f"Methods: .test({example(design)!r}) .random_effects() .predict() .marginal_effects() .gee() .refit()",
+        ]
+    )
 
 
 def _one_response(model: FittedModel) -> list[str]:
     row = fits(model).iloc[0]
     if row["status"] == label(Status.FILTERED):
         return [f"not fitted: {row['reason']}"]
-    shown = {"variance": "variance", "ci_low": "2.5 %", "ci_high": "97.5 %", "correlation": "correlation"}
-    variance = variances(model).set_index("component")[[*shown, "fraction"]].rename(columns=shown)
-    fixed = coefficients(model).set_index("coefficient").drop(columns=model.responses.kind)
+    if not np.isfinite(row["loglik"]):
+        return [f"{row['status']}: {row['reason']}"]
     criteria = f"log-likelihood {row['loglik']:.3f}, AIC {row['aic']:.2f}, BIC {row['bic']:.2f}"
     r2 = f"R2 marginal {row['r2_marginal']:.3f}, conditional {row['r2_conditional']:.3f}"
     ended = f"{row['status']}: {row['reason']}" if row["reason"] else row["status"]
-    return [f"{criteria}; {r2}", ended, "", _text(variance), "", _text(fixed)]
+    fixed = f"fixed effects{UNITS[model.options.family]}"
+    return [f"{criteria}; {r2}", ended, *_variance_table(model), "", fixed, _text(_coefficient_table(model))]
+
+
+def _variance_table(model: FittedModel) -> list[str]:
+    """Write the variance components with their standard deviations; nothing where there are none."""
+    table = variances(model).set_index("component")
+    if table.empty:
+        return []
+    shown = table[["variance", "ci_low", "ci_high", "correlation", "fraction"]].rename(columns=INTERVAL)
+    shown.insert(1, "sd", np.sqrt(table["variance"].where(~is_covariance(model) & (table.index != DISPERSION))))
+    return ["", "variance components", _text(shown.dropna(axis=1, how="all"))]
+
+
+def _coefficient_table(model: FittedModel) -> pd.DataFrame:
+    """Return estimates, with t tests where there is no moderated test."""
+    estimates = model.estimates
+    shown = {"estimate": estimates.beta[0], "std_error": estimates.std_error_full[0]}
+    if model.moderated is None:
+        rows = zip(estimates.coefficients, np.eye(len(estimates.coefficients)), strict=True)
+        found = wald(estimates, model.design, tuple(Contrast(name, name, row[None]) for name, row in rows))
+        shown |= {
+            "2.5 %": found.ci_low[0],
+            "97.5 %": found.ci_high[0],
+            "t": found.estimate[0] / found.std_error[0],
+            "df": found.df[0],
+            "pvalue": np.maximum(np.exp(found.log_pvalue[0]), np.finfo(float).tiny),
+        }
+    return pd.DataFrame(shown, index=list(estimates.coefficients))
 
 
 def _many_responses(model: FittedModel) -> list[str]:
     status = model.estimates.status
-    ended = ", ".join(f"{(status == s).sum():,} {label(s)}" for s in Status if (status == s).any())
+    counted = {s: int((status == s).sum()) for s in Status}
+    ended = [f"{count:>9,} {label(s)}{GLOSS.get(s, '')}" for s, count in counted.items() if count]
     moderated = "variances are moderated across responses" if model.moderated else "variances are not moderated"
-    coefficients = ", ".join(model.estimates.coefficients)
-    return [f"{ended}; {moderated}", f"coefficients: {coefficients}"]
+    return [*ended, moderated, f"coefficients: {', '.join(model.estimates.coefficients)}"]
 
 
 def _text(table: pd.DataFrame) -> str:

@@ -12,6 +12,9 @@ from mlmgen.new_rows import new_rows
 from mlmgen.responses import size_factor
 from mlmgen.status import Status
 
+# A data frame of them takes two gigabytes.
+MOST_PREDICTIONS = 20_000_000
+
 
 def random_effects(model: FittedModel) -> pd.DataFrame:
     """Return the effects of every group, shrunken and unpooled.
@@ -79,6 +82,7 @@ def predict(
     if not 0.0 < level < 1.0:
         raise UserError(f"the level of the intervals is {level}", "argument level", "Give a number between 0 and 1.")
     rows, names = _rows(model, data, new_groups, size_factors)
+    _refuse_too_many(model, len(names))
     o = model.options
     eta, variance = conditional.predict_rows(
         model.counts, model.design, model.estimates, o.family, o.likelihood, rows.X, rows.Z, rows.codes
@@ -98,6 +102,14 @@ def predict(
             "ci_high": inverse_link(eta + z * error, o.family).ravel(),
         }
     )
+
+
+def _refuse_too_many(model: FittedModel, n: int) -> None:
+    """Refuse predictions that no one could read or hold in memory."""
+    G, kind = len(model.responses.names), model.responses.kind
+    if n * G > MOST_PREDICTIONS:
+        do = f"Give fewer rows, or name {kind}s: fit[{list(model.responses.names[:2])}].predict(...)."
+        raise UserError(f"{n:,} rows of {G:,} {kind}s are {n * G:,} predictions", "argument data", do)
 
 
 def _rows(model: FittedModel, data, new_groups: bool, size_factors) -> tuple[Rows, pd.Index]:

@@ -1,6 +1,7 @@
 """From an AnnData or a DataFrame to responses: what is explained, the table that explains it, the size factors."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,14 @@ from mlmgen import sizefactors
 from mlmgen.errors import UserError, listing, nearest
 
 FAMILIES = ("nb", "poisson", "bernoulli", "gaussian")
+# What R and statsmodels call them.
+OTHER_NAMES = {
+    **dict.fromkeys(("negbin", "negativebinomial", "nbinom", "nbinom2"), "nb"),
+    **dict.fromkeys(("binomial", "logistic", "logit", "binary"), "bernoulli"),
+    **dict.fromkeys(("normal", "linear", "lognormal"), "gaussian"),
+}
+# Share of all counts from which one gene is most of what size factors are made of.
+LARGEST_SHARE = 0.25
 COUNT_FAMILIES = ("nb", "poisson")
 # The response of a formula: a plain name or one in backticks, then the tilde.
 LEFT = re.compile(r"\s*(`[^`]*`|[^~`]*?)\s*~(.*)", re.DOTALL)
@@ -69,11 +78,14 @@ def read(
         Where a response is missing, or is not what the family models.
     """
     if family not in FAMILIES:
-        do = f"{nearest(family, FAMILIES)}The families are {listing(FAMILIES)}."
+        plain = re.sub("[^a-z0-9]", "", str(family).lower())
+        do = f"{nearest(OTHER_NAMES.get(plain, plain), FAMILIES)}The families are {listing(FAMILIES)}."
         raise UserError(f"there is no family {family!r}", "argument family", do)
     if not isinstance(formula, str):
         raise UserError(f"the formula is not a text: {formula!r}", "argument formula", "Write it in quotes.")
     responses = [responses] if isinstance(responses, str) else responses
+    if responses is not None and len(responses) == 0:
+        raise UserError("no response is named", "argument responses", "Name some, or leave it out for all genes.")
     if isinstance(data, pd.DataFrame):
         if layer is not None:
             raise UserError("a data frame has no layers", "argument layer", "Leave it out.")
@@ -150,8 +162,11 @@ def _of_anndata(data, formula, family, size_factors, layer, responses) -> Respon
         do = "Call adata.var_names_make_unique()."
         raise UserError(f"{len(repeated):,} gene names occur more than once: {listing(repeated, 5)}", place, do)
     values = _columns(matrix, names, data.obs.index, place, lambda: _alternatives(data, layer))
-    kind = "library" if isinstance(size_factors, str) and size_factors == "auto" else size_factors
+    automatic = isinstance(size_factors, str) and size_factors == "auto"
+    kind = "library" if automatic else size_factors
     total = np.asarray(values.sum(axis=1)).ravel()
+    if automatic:
+        _warn_of_few_genes(np.asarray(values.sum(axis=0)).ravel(), names)
     size = size_factor(kind, data.obs, total, ANNDATA)
     if responses is not None:
         chosen = _chosen(responses, names, "gene")
@@ -160,6 +175,18 @@ def _of_anndata(data, formula, family, size_factors, layer, responses) -> Respon
         values = _log_normalized(values, size)
         size = None
     return Responses("gene", tuple(map(str, names)), _family_values(values, family), data.obs, size, right, ANNDATA)
+
+
+def _warn_of_few_genes(totals: np.ndarray, names: Sequence[str]) -> None:
+    """Warn where the size factors are mostly the count of one gene, as in an AnnData that was cut to some genes."""
+    largest, total = int(np.argmax(totals)) if totals.size else 0, totals.sum()
+    if total > 0 and totals[largest] > LARGEST_SHARE * total:
+        share = f"{names[largest]} has {totals[largest] / total:.0%} of the counts of {len(names):,} genes"
+        message = (
+            f"{share}, so that size factors are largely its own counts: give the whole AnnData and name the genes to "
+            "fit by responses=[...], or give size_factors; size_factors='library' says that they are meant"
+        )
+        warnings.warn(message, stacklevel=5)
 
 
 def _of_frame(frame, formula, family, size_factors, responses) -> Responses:
@@ -201,7 +228,8 @@ def _numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
         raise UserError(f"two columns are called {name!r}", FRAME, "Rename one of them.")
     types = pd.api.types
     if not types.is_numeric_dtype(column.dtype) or types.is_complex_dtype(column.dtype):
-        do = "Give numbers; an outcome of two levels as 0 and 1 or as True and False."
+        example = f", as data[{name!r}] == {str(column.iloc[0])!r}" if 0 < column.nunique() <= 2 else ""
+        do = f"Give numbers; an outcome of two levels as 0 and 1 or as True and False{example}."
         raise UserError(f"the response {name!r} has the type {column.dtype}, not numbers", where, do)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     bad = ~np.isfinite(values)

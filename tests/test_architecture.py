@@ -15,6 +15,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("api",),
+    ("wording",),
     ("comparison", "gee", "marginal", "predictions", "tested"),
     ("model_summary", "new_rows"),
     ("fitted",),

@@ -29,12 +29,15 @@ from mlmgen.kernels.tree import factor_tree
 from mlmgen.status import Status
 
 SEPARATED, DIVERGED = int(Status.SEPARATED), int(Status.DIVERGED)
-# Predicted decrease at which a fit without one variance stops: 1e-3 of its p-value.
-BOUNDARY_TOLERANCE = 1e-3
+# Predicted decrease at which a fit without one variance stops. It starts with an approximate Hessian, so that what
+# is really left can be a thousand times more: 1e-3 of its p-value.
+BOUNDARY_TOLERANCE = 1e-6
 # Relative steps of the one-sided differences of the gradient: exact ones, and the quadrature's, which are rougher.
 DIFFERENCE, QUADRATURE_HESSIAN = 3e-4, 3e-3
 # Part of a parameter's curvature left by the others below which the likelihood does not determine it.
 FLAT = 1e-5
+# The same for coefficients, which may be as collinear as an intercept and a calendar year.
+ROUNDING = 1e-14
 
 
 class ModelResult(NamedTuple):
@@ -128,8 +131,8 @@ def _differences(layout, tree, terms, rows, work, beta, scale, d_scale):
 
 
 @kernel
-def factor_held(H, search):
-    """Factor the Hessian, holding (inactive) the parameters along which the likelihood is flat."""
+def factor_held(H, search, T):
+    """Factor the Hessian, holding (inactive) the covariance parameters along which the likelihood is flat."""
     n = H.shape[0]
     kept = search.inverse
     for a in range(n):
@@ -141,7 +144,7 @@ def factor_held(H, search):
             whole = max(abs(kept[j, j]), 1e-300)
             for m in range(j):
                 pivot -= H[j, m] * H[j, m]
-            if not pivot > FLAT * whole:
+            if not pivot > (FLAT if j <= T else ROUNDING) * whole:
                 flat = j
                 break
             H[j, j] = math.sqrt(pivot)
@@ -177,7 +180,7 @@ def _curvature(layout, tree, terms, rows, work, g, result):
     for a in range(n):
         for b in range(a):
             H[a, b] = H[b, a] = 0.5 * (H[a, b] + H[b, a])
-    factor_held(H, search)
+    factor_held(H, search, T)
     invert(H, search.inverse)
     for a in range(n):
         if not search.active[a]:

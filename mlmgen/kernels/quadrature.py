@@ -59,4 +59,7 @@ def quadrature(tree, rows, wk, reach, x, log_w, phi):
     for n in range(N):
         value += best[n] + math.log(total[n]) + math.log(width[n]) - 0.5 * (LOG_PI + math.log(2.0))
         v[n] = mode[n]
+    # The sums of the last node are not those of the mode, which the callers read.
+    predict(tree, wk, wk.v, wk.b, wk.s)
+    evaluate(rows, phi, wk.s, wk.G, wk.W)
     return value

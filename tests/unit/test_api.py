@@ -1,6 +1,9 @@
 """The Python API from end to end: closed forms, statsmodels, the workflow's own functions, round trips."""
 
+import doctest
+import inspect
 import pickle
+import pydoc
 import subprocess
 import sys
 
@@ -12,11 +15,12 @@ import statsmodels.api as sm
 from scipy import special, stats
 
 import mlmgen
-from mlmgen import api, fitting, inference, moderate
+from mlmgen import api, fitting, inference, moderate, predictions
 from mlmgen import contrasts as algebra
 from mlmgen.errors import UserError
 from mlmgen.fitted import RESPONSES_TO_MODERATE
 from mlmgen.predictions import inverse_link
+from mlmgen.tested import f_quantile
 
 
 def schools(seed=1, groups=12, size=8):
@@ -213,7 +217,7 @@ def test_few_genes_are_not_moderated():
 
 @pytest.mark.parametrize("family", ["poisson", "bernoulli", "gaussian"])
 def test_other_families_of_genes(family):
-    fit = mlmgen.fit(counts(genes=3), "~ arm + (1 | donor)", family=family, progress=False)
+    fit = mlmgen.fit(counts(genes=3), "~ arm + (1 | donor)", family=family, size_factors=None, progress=False)
     assert set(fit.fits["status"]) <= {"converged", "boundary"}
     logs = family == "poisson"
     assert ("log2fc" in fit.test().columns) == logs
@@ -223,7 +227,7 @@ def test_other_families_of_genes(family):
 def test_a_gene_without_counts_is_not_fitted_and_says_so():
     data = counts(genes=6)
     data.X[:, 1] = 0
-    fit = mlmgen.fit(data, "~ arm + (1 | donor)", progress=False)
+    fit = mlmgen.fit(data, "~ arm + (1 | donor)", size_factors=None, progress=False)
     assert fit.fits["status"].tolist()[1] == "filtered"
     assert fit.fits["reason"].tolist()[1] == "it is 0 in every row"
     assert "g1" not in set(fit.coefficients["gene"])
@@ -345,3 +349,148 @@ def test_an_interval_without_an_end_is_infinite():
     assert inverse_link(np.array([0.0, 1000.0]), "nb").tolist() == [1.0, np.inf]
     assert inverse_link(np.array([0.0, 1000.0]), "bernoulli").tolist() == [0.5, 1.0]
     assert inverse_link(np.array([0.0, 1000.0]), "gaussian").tolist() == [0.0, 1000.0]
+
+
+def test_statistics_of_a_data_frame_are_t_and_f(slopes):
+    table = slopes.test({"x": "x", "both": ["x", "(Intercept)"]}).set_index("contrast")
+    row = table.loc["x"]
+    assert row["statistic"] == pytest.approx(row["estimate"] / row["std_error"])
+    assert row["pvalue"] == pytest.approx(2 * stats.t.sf(row["statistic"], row["df"]))
+    row = table.loc["both"]
+    assert row["pvalue"] == pytest.approx(stats.f.sf(row["statistic"], 2, row["df"]))
+
+
+def test_f_quantiles_invert_the_tail():
+    for F, rank, df in [(0.3, 2, 7.5), (4.0, 3, 100.0), (900.0, 2, 30.0)]:
+        log_p = np.array([stats.f.logsf(F, rank, df)])
+        assert f_quantile(log_p, rank, np.array([df]))[0] == pytest.approx(F, rel=1e-6)
+    assert np.isnan(f_quantile(np.array([np.nan]), 2, np.array([3.0])))[0]
+
+
+def test_there_may_be_nothing_to_test():
+    fit = mlmgen.fit(schools(), "y ~ 1 + (1 | school)", family="gaussian", progress=False)
+    with pytest.raises(UserError, match="nothing to test: the intercept is the only coefficient"):
+        fit.test()
+    with pytest.raises(UserError, match="no contrast"):
+        fit.test({})
+    assert fit.test("(Intercept)")["contrast"].tolist() == ["(Intercept)"]
+
+
+def test_some_genes_of_a_fit_are_as_they_were_fitted_with_the_others(genes):
+    one, two = genes["g3"], genes[["g7", "g3"]]
+    assert (one.responses.names, two.responses.names) == (("g3",), ("g7", "g3"))
+    for table in ("coefficients", "variances", "fits", "variance_partition"):
+        whole = getattr(genes, table).query("gene in ('g3', 'g7')")
+        pd.testing.assert_frame_equal(getattr(one, table), whole.query("gene == 'g3'").reset_index(drop=True))
+        assert getattr(two, table)["gene"].unique().tolist() == ["g7", "g3"]
+    tested, alone = genes.test().set_index("gene").loc["g3"], one.test().iloc[0]
+    assert alone["pvalue"] == tested["pvalue"]
+    assert "padj" not in alone
+    pd.testing.assert_frame_equal(
+        one.random_effects(), genes.random_effects().query("gene == 'g3'").reset_index(drop=True)
+    )
+    np.testing.assert_array_equal(
+        two.predict()["estimate"][: len(one.predict())], genes.predict().query("gene == 'g7'")["estimate"]
+    )
+    assert repr(one).splitlines()[0] == "g3 ~ arm + (1 | donor)"
+    with pytest.raises(UserError, match="there is no gene 'g99' in the fit"):
+        genes["g99"]
+
+
+@pytest.mark.parametrize(
+    ("family", "theirs"),
+    [("poisson", sm.families.Poisson()), ("bernoulli", sm.families.Binomial())],
+)
+def test_models_without_random_effects_are_generalized_linear_models(family, theirs):
+    data = counts(genes=5)
+    with pytest.warns(UserWarning, match="count as replicates"):
+        fit = mlmgen.fit(data, "~ arm", donor="donor", family=family, method="ml", size_factors=None, progress=False)
+    assert fit.estimates.components == ()
+    y = data.X[:, 2] > 0 if family == "bernoulli" else data.X[:, 2]
+    X = np.column_stack([np.ones(data.n_obs), data.obs["arm"] == "stim"])
+    expected = sm.GLM(np.asarray(y, dtype=float), X, family=theirs).fit(tol=1e-13)
+    one = fit["g2"]
+    np.testing.assert_allclose(one.coefficients["estimate"], expected.params, atol=2e-5 * expected.bse.max())
+    np.testing.assert_allclose(one.coefficients["std_error"], expected.bse, rtol=2e-5)
+    assert one.fits["loglik"][0] == pytest.approx(expected.llf, abs=1e-6)
+    assert one.fits["n_parameters"][0] == 2
+    assert one.variances.empty
+    assert one.variance_partition["level"].tolist() == ["residual"]
+    assert one.test().loc[0, "df"] == data.n_obs - 2
+    assert "no random effects" in repr(one)
+    assert "variance components" not in repr(one)
+
+
+@pytest.mark.parametrize("family", ["nb", "poisson", "bernoulli"])
+def test_empty_models_of_genes_are_compared(family):
+    data = counts(genes=4)
+    formulas = ["~ 1", "~ 1 + (1 | donor)", "~ 1 + (1 + day | donor)"]
+    data.obs["day"] = np.sin(np.arange(data.n_obs))
+    options = {"donor": "donor", "family": family, "size_factors": None, "progress": False}
+    table = mlmgen.compare(*(mlmgen.fit(data, formula, **options) for formula in formulas))
+    assert table["model"].tolist() == formulas * 4
+    assert (table["chisq"].dropna() >= 0).all()
+    assert table["pvalue"].dropna().between(0, 1).all()
+    steps = np.diff(table["loglik"].to_numpy().reshape(4, 3), axis=1)
+    assert (steps > -1e-6).all(), "a bigger model is at least as likely"
+
+
+def test_predictions_of_separated_genes_have_finite_intervals():
+    data = counts(genes=40)
+    data.X[data.obs["arm"] == "ctrl", 3] = 0
+    for formula in ("~ arm + (1 | donor)", "~ arm + (1 + day | donor)"):
+        data.obs["day"] = np.sin(np.arange(data.n_obs))
+        fit = mlmgen.fit(data, formula, progress=False)
+        assert fit["g3"].fits["status"].tolist() == ["separated"]
+        new = fit["g3"].predict(pd.DataFrame({"arm": ["ctrl", "stim"], "day": 0.0}), new_groups=True)
+        assert np.isfinite(new[["estimate", "std_error", "ci_low", "ci_high"]].to_numpy()).all()
+        assert new["ci_low"][1] > new["mean"][0]
+        known = fit["g3"].predict()
+        assert np.isfinite(known[["std_error", "ci_high"]].to_numpy()).all()
+
+
+def test_more_predictions_than_memory_holds_are_refused(genes, monkeypatch):
+    monkeypatch.setattr(predictions, "MOST_PREDICTIONS", 1000)
+    with pytest.raises(UserError, match=r"200 rows of 40 genes are 8,000 predictions .* fit\[\['g0', 'g1'\]\].predict"):
+        genes.predict()
+    assert len(genes["g0"].predict()) == 200
+
+
+def examples(function):
+    """The statements of a docstring's examples."""
+    return [example.source for example in doctest.DocTestParser().get_examples(function.__doc__)]
+
+
+@pytest.mark.parametrize("function", [mlmgen.fit, mlmgen.compare])
+def test_the_examples_of_the_docstrings_run(function):
+    rng = np.random.default_rng(5)
+    adata = counts(genes=40, donors=8, cells=40)
+    adata.var_names = ["ISG15", "CD74", *adata.var_names[2:]]
+    adata.obs["condition"] = np.where(rng.random(adata.n_obs) < 0.5, "ctrl", "stim")
+    adata.obs["donor"] = "D" + (adata.obs["donor"].str[1:].astype(int) + 1).astype(str)
+    adata.obs["pct_mito"] = rng.uniform(0, 0.2, adata.n_obs)
+    sleep = schools().rename(columns={"y": "Reaction", "x": "Days", "school": "Subject"})
+    found = {"mlmgen": mlmgen, "pd": pd, "adata": adata, "sleep": sleep}
+    statements = examples(function)
+    assert len(statements) >= 3
+    for statement in statements:
+        try:
+            shown = eval(statement, found)
+        except SyntaxError:
+            exec(statement, found)
+            continue
+        assert len(str(shown)) > 50, statement
+
+
+def test_help_is_readable():
+    for name in ("fit", "compare"):
+        text = pydoc.render_doc(getattr(mlmgen, name), renderer=pydoc.plaintext)
+        assert max(map(len, text.splitlines()[3:])) <= 124
+        assert "Parameters" in text
+        assert ">>> " in text
+    for name in ("test", "predict", "random_effects", "marginal_effects", "gee"):
+        text = inspect.getdoc(getattr(api.Fit, name))
+        assert "Returns\n-------" in text
+        assert "model : FittedModel" not in text
+        assert "progress : callable" not in text
+    assert "``std_error_full``" in api.Fit.coefficients.__doc__

@@ -114,6 +114,21 @@ def test_names_of_splits_and_functions():
         assert resolve({"x": expression}, of_design)[0].weights.tolist() == [expected.tolist()]
 
 
+def test_one_expression_is_its_own_name(three_arms):
+    (found,) = resolve("arm[b] - arm[a]", three_arms)
+    assert (found.name, found.expression) == ("arm[b] - arm[a]", "arm[b] - arm[a]")
+
+
+def test_contrasts_need_names(three_arms):
+    with pytest.raises(UserError, match=r"the contrasts are a list .* as in {'effect': 'arm\[b\] - arm\[a\]'}"):
+        resolve(["arm[b] - arm[a]"], three_arms)
+
+
+def test_a_level_alone_suggests_its_mean(three_arms):
+    with pytest.raises(UserError, match=r"no coefficient or mean 'b' in this design .* Did you mean 'arm\[b\]'\?"):
+        resolve({"x": "b - a"}, three_arms)
+
+
 def test_atoms_are_the_sum_as_written(three_arms):
     found = contrasts.atoms("0.5 * (arm[b] + arm[c]) - arm[a] - 2 age", three_arms, "here")
     assert found == [(0.5, "arm[b]"), (0.5, "arm[c]"), (-1.0, "arm[a]"), (-2.0, "age")]

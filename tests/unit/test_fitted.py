@@ -1,13 +1,18 @@
 """From responses to a designed model: donor, references, order, what is refused before any fit."""
 
+import warnings
+
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 
 from mlmgen import responses
 from mlmgen.errors import UserError
-from mlmgen.fitted import Options, designed, in_data_order, totals, why_not_fitted
-from tests.unit.test_responses import cells
+from mlmgen.fitted import Options, check_options, designed, in_data_order, totals, why_not_fitted
+from tests.unit.test_responses import FEW_GENES, cells
+
+pytestmark = [pytest.mark.filterwarnings(FEW_GENES), pytest.mark.filterwarnings("ignore:.* asks for")]
 
 
 def options(**more):
@@ -141,11 +146,12 @@ def test_only_the_columns_of_the_formula_are_kept():
         ({"method": "REML"}, "there is no method 'REML'"),
         ({"integration": "gauss"}, "there is no integration 'gauss'"),
         ({"likelihood": "full"}, "there is no likelihood 'full'"),
-        ({"integration": "agq"}, "is for maximum likelihood"),
+        ({"integration": "agq"}, "adaptive quadrature .* is for maximum likelihood"),
     ],
 )
 def test_options_that_do_not_exist(more, words):
-    assert words in message("y ~ 1 + (1 | school)", **more)
+    with pytest.raises(UserError, match=words):
+        check_options(options(**more))
 
 
 def test_random_terms_that_cannot_be_estimated_are_refused():
@@ -158,6 +164,46 @@ def test_random_terms_that_cannot_be_estimated_are_refused():
     assert build("y ~ sex + (1 | school) + (1 | id)", rows, family="poisson").design.terms[1].name == "id"
     assert "'y' is both the response and a variable" in message("y ~ sex + y + (1 | school)")
     assert "missing" in message("y ~ sex + (1 | school)", frame().assign(sex=["m", None] * 12))
+
+
+def test_random_terms_are_named_with_their_own_argument():
+    text = message("y ~ sex + (1 | schol)")
+    assert "there is no obs column 'schol' (in argument formula, the data frame). Did you mean 'school'?" in text
+    assert "(in configuration key donor" in message("y ~ sex + (1 | school)", donor="schol")
+
+
+def test_models_that_leave_nothing_to_estimate_are_refused():
+    assert "'all' is constant: it is one in all 24 cells" in message("y ~ all", frame().assign(all="one"))
+    assert "'school' is both a fixed effect and a random intercept" in message("y ~ school + (1 | school)")
+    rows = frame().assign(id=np.arange(24))
+    assert "nothing is left to estimate the variation between them" in message("y ~ C(id)", rows, family="gaussian")
+
+
+def test_references_are_a_mapping():
+    assert "as in reference={'condition': 'ctrl'}" in message("y ~ sex + (1 | school)", reference="f")
+
+
+def test_idle_variances_of_a_data_frame_are_warned_of():
+    age = frame().assign(age=np.repeat([30.0, 40.0, 50.0, 61.0], 6), x=np.sin(np.arange(24)), z=np.arange(24) % 5)
+    with pytest.warns(UserWarning, match="age does not vary within any group of school"):
+        build("y ~ sex + (1 + age | school)", age)
+    with pytest.warns(UserWarning, match="asks for 6 variances and covariances from 4 groups"):
+        build("y ~ sex + (1 + x + z | school)", age)
+
+
+def test_cells_that_count_as_replicates_are_warned_of():
+    data = cells()
+    data.obs["arm"] = list("xxyy")
+    seen = "no random intercept separates the 2 donors of 'donor': the 4 cells count as replicates, and p-values of arm"
+    data = ad.concat([data] * 4, index_unique="-")
+    data.obs["donor"] = [f"d{i // 2}" for i in range(16)]
+    with pytest.warns(UserWarning, match=seen.replace("2 donors", "8 donors").replace("4 cells", "16 cells")):
+        designed(responses.read(data, "~ arm", "nb"), "donor", None, options())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings(*FEW_GENES.split(":", 1))
+        designed(responses.read(data, "~ 1", "nb"), "donor", None, options())
+        designed(responses.read(data, "~ arm + (1 | donor)", "nb"), "donor", None, options())
 
 
 def test_anndata_is_warned_of_what_makes_tests_too_bold():

@@ -205,7 +205,11 @@ def test_summary_of_one_response_reads_like_a_table():
     assert "gaussian; REML; 12 rows: 3 donor" in text
     assert "log-likelihood -20.000, AIC 52.00" in text
     assert "donor: (Intercept), Days" in text
-    assert "nan" not in text
+    assert "nan" not in text.lower()
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line[:1] not in " "}
+    assert lines["residual"] == ["2", "1.414", "0.7506", "5.329", "0.1818"]
+    assert lines["Days"][:2] == ["3", "0.2"]
+    assert float(lines["Days"][4]) == pytest.approx(3 / 0.2)
 
 
 def test_summary_of_many_responses_counts_them():
@@ -216,4 +220,10 @@ def test_summary_of_many_responses_counts_them():
     )  # fmt: skip
     text = model_summary.describe(cases.model(model.design, estimates, np.ones((12, 2))))
     assert text.splitlines()[0] == "2 genes ~ Days + (1 + Days | donor)"
-    assert "1 converged, 1 boundary; variances are not moderated" in text
+    assert [line.strip() for line in text.splitlines()[2:6]] == [
+        "1 converged",
+        "1 boundary (a variance at zero: an ordinary outcome)",
+        "variances are not moderated",
+        "coefficients: (Intercept), Days",
+    ]
+    assert "Tables: .coefficients .variances .fits .variance_partition ['a']" in text

@@ -1,5 +1,7 @@
 """Responses of an AnnData and of a data frame: values, size factors, and what is refused."""
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -11,6 +13,8 @@ from scipy import sparse
 from mlmgen import responses
 from mlmgen.errors import UserError
 
+FEW_GENES = "ignore:.* of the counts of .* genes"
+pytestmark = pytest.mark.filterwarnings(FEW_GENES)
 COUNTS = np.array([[1, 0, 3], [0, 2, 2], [5, 0, 1], [2, 2, 0]])
 
 
@@ -70,6 +74,16 @@ def test_some_genes_keep_the_size_factors_of_all():
     assert some.names == ("g3", "g1")
     np.testing.assert_array_equal(some.values.toarray(), COUNTS[:, [2, 0]])
     np.testing.assert_array_equal(some.size_factor, responses.read(cells(), "~ 1", "nb").size_factor)
+
+
+def test_size_factors_of_one_gene_are_warned_of():
+    """Cut to two genes, the totals of cells are 1, 2, 5, 4 and mostly g1 = 1, 0, 5, 2."""
+    few = cells()[:, ["g1", "g2"]].copy()
+    with pytest.warns(UserWarning, match=r"^g1 has 67% of the counts of 2 genes.* responses=\[...\]"):
+        responses.read(few, "~ 1", "nb")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert responses.read(few, "~ 1", "nb", size_factors="library").size_factor is not None
 
 
 def test_layers_and_raw():
@@ -157,6 +171,28 @@ def test_problems_of_a_response_name_the_column_and_the_row(columns, formula, fa
     text = message(table(**columns), formula, family)
     for word in words:
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("family", "meant"),
+    [
+        *(("binomial", "bernoulli"), ("Logistic", "bernoulli"), ("NB", "nb"), ("negative_binomial", "nb")),
+        *(("nbinom2", "nb"), ("normal", "gaussian"), ("Gaussian", "gaussian"), ("Poisson", "poisson")),
+    ],
+)
+def test_families_by_their_other_names(family, meant):
+    text = message(table(), "y ~ x", family)
+    assert f"there is no family {family!r}" in text
+    assert f"Did you mean {meant!r}?" in text
+
+
+def test_an_outcome_in_words_is_told_how_to_be_a_number():
+    text = message(table(y=["yes", "no", "yes", "no"]), "y ~ x", "bernoulli")
+    assert "as True and False, as data['y'] == 'yes'." in text
+
+
+def test_no_response_at_all():
+    assert "no response is named" in message(cells(), "~ 1", "nb", responses=[])
 
 
 def test_other_refusals():
