@@ -1,7 +1,7 @@
 """Multilevel differential expression for multi-donor single-cell data.
 
 Importing the package loads nothing else: each command imports what it needs (see `mlmgen.cli`), and `fit` and
-`compare`, the Python API, are loaded when they are first asked for (see `mlmgen.api`).
+`compare`, the Python API, are loaded when they are first asked for (see `mlmgen.notebook.api`).
 """
 
 import importlib
@@ -13,7 +13,7 @@ API = ("compare", "fit")
 def __getattr__(name: str):
     """Load the Python API."""
     if name in API:
-        return getattr(importlib.import_module("mlmgen.api"), name)
+        return getattr(importlib.import_module("mlmgen.notebook.api"), name)
     raise AttributeError(f"module 'mlmgen' has no attribute {name!r}")
 
 

@@ -22,8 +22,8 @@ HELP = {
     "the p-value of a moderated test is from the likelihood ratio",
     Status.NOT_CONVERGED: "the optimizer stopped before its tolerance: treat the numbers with caution",
     Status.NOT_FINITE: "the likelihood was not finite: no numbers are reported",
-    Status.DIVERGED: "a variance ran off: too few counts to tell how much the groups differ; do not read the size of the "
-    "effect",
+    Status.DIVERGED: "a variance ran off: too few counts to tell how much the groups differ; do not read the size of "
+    "the effect",
     Status.FILTERED: "not fitted: the gene or the cell type did not pass the filters",
 }
 

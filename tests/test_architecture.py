@@ -14,11 +14,7 @@ PACKAGE = ROOT / "mlmgen"
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("api",),
-    ("wording",),
-    ("comparison", "gee", "marginal", "predictions", "tested"),
-    ("model_summary", "new_rows"),
-    ("fitted",),
+    ("notebook",),
     ("stages", "stages_fit", "stages_tables"),
     ("summary",),
     ("tables",),
@@ -43,7 +39,7 @@ LAYERS = (
     ("cell_means",),
     ("evaluation",),
     ("obs_columns",),
-    ("bar", "responses", "variance_partition"),
+    ("variance_partition",),
     ("design_rows",),
     ("counts", "formula", "compress", "cubature", "pseudobulk", "sizefactors", "filters"),
     ("random_terms", "replicates"),
@@ -55,6 +51,17 @@ LAYERS = (
     ("errors",),
     ("__init__",),
 )
+# The same within the subpackage of the Python API.
+NOTEBOOK = (
+    ("api",),
+    ("comparison", "gee", "marginal", "predictions", "tested"),
+    ("model_summary", "new_rows"),
+    ("designed", "fitted"),
+    ("model",),
+    ("bar", "responses", "wording"),
+    ("__init__",),
+)
+NOTEBOOK_LEVEL = {name: level for level, names in enumerate(NOTEBOOK) for name in names}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 LIGHT = {"stages_fit": ("pandas", "anndata", "scanpy", "formulaic"), "cli": ("numpy", "numba", "pandas", "h5py")}
 MOST_LINES_MODULE = 400
@@ -68,9 +75,9 @@ def layer(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """The parts of mlmgen that a module imports anywhere, as names in LEVEL."""
-    found = set()
+def dotted_imports(tree: ast.AST) -> list[list[str]]:
+    """What a module imports of mlmgen anywhere, each as the parts of its dotted name."""
+    found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             dotted = [alias.name for alias in node.names]
@@ -78,11 +85,13 @@ def imported(tree: ast.AST) -> set[str]:
             dotted = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in dotted:
-            parts = name.split(".")
-            if parts[0] == "mlmgen":
-                found.add(parts[1] if len(parts) > 1 and parts[1] in LEVEL else "__init__")
+        found += [name.split(".") for name in dotted if name.split(".")[0] == "mlmgen"]
     return found
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The parts of mlmgen that a module imports, as names in LEVEL."""
+    return {parts[1] if len(parts) > 1 and parts[1] in LEVEL else "__init__" for parts in dotted_imports(tree)}
 
 
 def id_of(path: Path) -> str:
@@ -95,6 +104,15 @@ def test_imports_point_down(path):
     assert own in LEVEL, f"{own} has no place in LAYERS"
     for name in imported(ast.parse(path.read_text())) - {own, "__init__"}:
         assert LEVEL[name] >= LEVEL[own], f"{own} imports {name} from above"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "notebook").glob("*.py")), ids=id_of)
+def test_imports_point_down_in_the_notebook(path):
+    own = path.stem
+    assert own in NOTEBOOK_LEVEL, f"{own} has no place in NOTEBOOK"
+    for parts in dotted_imports(ast.parse(path.read_text())):
+        if parts[1:2] == ["notebook"] and parts[2] != own:
+            assert NOTEBOOK_LEVEL[parts[2]] >= NOTEBOOK_LEVEL[own], f"{own} imports {parts[2]} from above"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=id_of)

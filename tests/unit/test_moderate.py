@@ -8,7 +8,7 @@ import pytest
 from mlmgen import moderate
 from mlmgen.status import Status
 from mlmgen.types import GeneFits
-from tests.unit.fitted_cases import fits
+from tests.unit.notebook.fitted_cases import fits
 
 SLOPES = ("donor: (Intercept)", "donor: age", "donor: (Intercept), age", "residual")
 

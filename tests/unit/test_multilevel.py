@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from mlmgen import fitting
 from mlmgen.multilevel import component_names, factors, fit_any, responses, run_models
@@ -201,6 +202,53 @@ def test_a_year_has_the_standard_error_of_years_since(family, method):
 # Tests of the variances.
 
 
+@pytest.mark.parametrize(("family", "method"), [("nb", "reml"), ("nb", "ml"), ("gaussian", "ml")])
+def test_p_value_of_a_variance_is_the_likelihood_ratio_of_two_fits(family, method):
+    # Variances that are zero in the full fit may take over from the one that is left out.
+    design, counts = example("nested", family, genes=6, seed=6, sd=0.3)
+    fits = fit(counts, design, family, method)
+    assert (fits.variance[:, :2] == 0).any()
+    for v, term in enumerate(design.terms):
+        without = replace(design, terms=tuple(t for t in design.terms if t.name != term.name))
+        smaller = fit(counts, without, family, method)
+        ratio = 2 * (fits.loglik - smaller.loglik)
+        expected = np.where(ratio > 1e-7, stats.chi2.sf(np.maximum(ratio, 0), 1) / 2, 1.0)
+        assert fits.variance_pvalue[:, v] == pytest.approx(expected, rel=2e-2, abs=1e-9)
+    if family == "nb":
+        poisson = fit(counts, design, "poisson", method)
+        expected = stats.chi2.sf(2 * (fits.loglik - poisson.loglik), 1) / 2
+        assert fits.variance_pvalue[:, -1] == pytest.approx(expected, rel=2e-2)
+    else:
+        assert np.isnan(fits.variance_pvalue[:, -1]).all()
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_p_value_of_a_slope_counts_its_covariance(method):
+    design, counts = example("slope", "nb", genes=3, seed=6, donors=10)
+    fits = fit(counts, design, "nb", method)
+    assert fits.components == ("donor: (Intercept)", f"donor: {STIM}", f"donor: (Intercept), {STIM}", "dispersion")
+    (term,) = design.terms
+    for v in (0, 1):
+        other = replace(term, effects=(term.effects[1 - v],), Z=term.Z[[1 - v]], basis=term.basis[[1 - v]])
+        smaller = fit(counts, replace(design, terms=(other,)), "nb", method)
+        ratio = np.maximum(2 * (fits.loglik - smaller.loglik), 0)
+        expected = stats.chi2.sf(ratio, 1) / 2 + stats.chi2.sf(ratio, 2) / 2
+        assert fits.variance_pvalue[:, v] == pytest.approx(expected, rel=2e-2, abs=1e-9)
+    assert np.isnan(fits.variance_pvalue[:, 2]).all()
+
+
+def test_p_values_of_the_fast_engine_are_likelihood_ratios_too():
+    design, counts = example("nested", "nb", genes=20, seed=6, sd=0.3, donors=8)
+    keep = np.ones(20, dtype=bool)
+    fits = fitting.fit_shard(counts, design, keep)
+    assert (fits.variance[:, 0] == 0).any()
+    for v in (0, 1):
+        smaller = fitting.fit_shard(counts, replace(design, terms=(design.terms[1 - v],)), keep)
+        ratio = 2 * (fits.loglik - smaller.loglik)
+        expected = np.where(ratio > 1e-7, stats.chi2.sf(np.maximum(ratio, 0), 1) / 2, 1.0)
+        assert fits.variance_pvalue[:, v] == pytest.approx(expected, rel=2e-2, abs=1e-6)
+
+
 def test_a_variance_at_zero_has_p_one_and_no_standard_error():
     design, counts = example("intercept", "nb", genes=12, seed=2, sd=0.0)
     fits = fit(counts, design)
@@ -342,6 +390,22 @@ def test_unit_of_a_covariate(name, combination, of_pattern, of_function):
     same(one, two, beta=one.beta * units)
     assert one.std_error * units == pytest.approx(two.std_error, rel=1e-3)
     assert one.std_error_full * units == pytest.approx(two.std_error_full, rel=1e-2)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(STRUCTURES[1:]), st.sampled_from(COMBINATIONS[-2:]), st.floats(-20, 20), st.floats(-1e3, 1e3))
+def test_unit_and_zero_of_a_gaussian_response(name, combination, log_unit, shift):
+    design, counts = example(name, "gaussian", genes=2, seed=23)
+    Y, unit = dense(design, counts), np.exp(log_unit)
+    one = fit(designs.counts(unit * (Y + shift), counts.genes), design, *combination)
+    two = fit(counts, design, *combination)
+    m = len(Y) - (design.X.shape[1] if combination[1] == "reml" else 0)
+    beta = one.beta / unit
+    beta[:, 0] -= shift
+    same(replace(one, loglik=one.loglik + m * log_unit), two, beta=beta, tolerance=5.0)
+    assert one.variance / unit**2 == pytest.approx(two.variance, rel=1e-2, abs=1e-4)
+    assert one.std_error_full / unit == pytest.approx(two.std_error_full, rel=1e-2)
+    assert one.variance_pvalue == pytest.approx(two.variance_pvalue, abs=1e-4, nan_ok=True)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS)

@@ -1,4 +1,4 @@
-"""Exponential, logarithm and normal tail against numpy and scipy."""
+"""Exponential, logarithm, normal and chi-square tails against numpy and scipy."""
 
 import os
 import subprocess
@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
-from mlmgen.kernels.elementary import exp, log1p_with_reciprocal, log_normal_tail
+from mlmgen.kernels.elementary import exp, log1p_with_reciprocal, log_chi_square_tail, log_normal_tail
 from mlmgen.kernels.policy import summing_kernel
 
 # Two units in the last place.
@@ -99,3 +99,35 @@ def test_log_normal_tail_falls():
 @pytest.mark.parametrize("z", [0.0, 1.0, 3.0])
 def test_log_normal_tails_sum_to_one(z):
     assert np.exp(log_normal_tail(z)) + np.exp(log_normal_tail(-z)) == pytest.approx(1, abs=1e-15)
+
+
+@pytest.mark.parametrize("r", range(1, 9))
+def test_log_chi_square_tail(r):
+    x = np.concatenate([np.linspace(0, 60, 601), np.geomspace(1e-8, 700, 200)])
+    found = np.array([log_chi_square_tail(value, r) for value in x])
+    np.testing.assert_allclose(found, stats.chi2.logsf(x, r), rtol=1e-11, atol=2e-15)
+
+
+@pytest.mark.parametrize("r", range(1, 9))
+def test_log_chi_square_tail_far_out(r):
+    # Where the tail itself is zero: of the upper incomplete gamma function, h^(a - 1) e^-h times a falling series.
+    for x in (2e3, 1e4, 1e6):
+        h, a = x / 2, r / 2
+        terms, series = 1.0, 1.0
+        for k in range(1, 8):
+            terms *= (a - k) / h
+            series += terms
+        expected = (a - 1) * np.log(h) - h - special.gammaln(a) + np.log(series)
+        assert log_chi_square_tail(x, r) == pytest.approx(expected, rel=1e-12)
+
+
+def test_log_chi_square_tail_of_nothing():
+    # Ratios of likelihoods may round to below zero.
+    for r in range(1, 9):
+        assert log_chi_square_tail(0.0, r) == log_chi_square_tail(-1e-9, r) == 0.0
+        assert (np.diff([log_chi_square_tail(x, r) for x in np.linspace(1e-3, 50, 500)]) < 0).all()
+
+
+def test_one_degree_of_freedom_is_the_normal_tail_twice():
+    for z in (0.1, 1.96, 8.0, 40.0):
+        assert log_chi_square_tail(z * z, 1) == pytest.approx(np.log(2) + log_normal_tail(z), rel=1e-13)

@@ -9,8 +9,8 @@ from scipy import special, stats
 from mlmgen import contrasts as algebra
 from mlmgen import inference
 from mlmgen.errors import UserError
-from mlmgen.fitted import FittedModel, sentences
-from mlmgen.responses import COUNT_FAMILIES
+from mlmgen.notebook.model import FittedModel, sentences
+from mlmgen.notebook.responses import COUNT_FAMILIES
 from mlmgen.status import label
 from mlmgen.types import Effects
 

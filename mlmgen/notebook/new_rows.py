@@ -10,10 +10,10 @@ from mlmgen.design_rows import Rows
 from mlmgen.errors import UserError, listing, nearest
 from mlmgen.evaluation import evaluate
 from mlmgen.expressions import WITHIN, Split
-from mlmgen.fitted import FittedModel
 from mlmgen.formula import split_variables
 from mlmgen.model_matrix import model_matrix
 from mlmgen.names import text
+from mlmgen.notebook.model import FittedModel
 from mlmgen.obs_columns import Variable, is_factor_column
 from mlmgen.types import RandomTerm
 

@@ -8,8 +8,8 @@ from scipy import integrate, stats
 from scipy.special import expit, logit
 
 from mlmgen.errors import UserError
-from mlmgen.marginal import marginal_effects, marginal_predictor, random_from_fixed
-from tests.unit import fitted_cases as cases
+from mlmgen.notebook.marginal import marginal_effects, marginal_predictor, random_from_fixed
+from tests.unit.notebook import fitted_cases as cases
 
 
 def two_arms(effects, Z, components, variance, family="nb", coefficients=("(Intercept)", "arm[T.b]"), beta=(0.4, 0.7)):

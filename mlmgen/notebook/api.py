@@ -8,14 +8,16 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from mlmgen import comparison, marginal, model_summary, predictions, tested
-from mlmgen import gee as equations
-from mlmgen import responses as data_responses
-from mlmgen.bar import bar
 from mlmgen.errors import UserError
-from mlmgen.fitted import FittedModel, Options, check_options, chosen, designed, fitted, refitted, uses_grid
+from mlmgen.notebook import comparison, marginal, model_summary, predictions, tested
+from mlmgen.notebook import gee as equations
+from mlmgen.notebook import responses as data_responses
+from mlmgen.notebook.bar import bar
+from mlmgen.notebook.designed import designed
+from mlmgen.notebook.fitted import fitted, refitted, uses_grid
+from mlmgen.notebook.model import FittedModel, Options, check_options, chosen
+from mlmgen.notebook.wording import arguments
 from mlmgen.stages_fit import GRID_KERNEL, MODEL_KERNEL, TEST_KERNEL, announce_compilation
-from mlmgen.wording import arguments
 
 # Entries of a function's docstring that are not arguments of the method.
 NOT_ARGUMENTS = ("model", "progress")

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mlmgen.fitted import FittedModel, Options
 from mlmgen.formula import parse
-from mlmgen.responses import Responses
+from mlmgen.notebook.model import FittedModel, Options
+from mlmgen.notebook.responses import Responses
 from mlmgen.types import Counts, Design, GeneFits, Groups, RandomTerm
 
 NOTHING = np.zeros(0, dtype=np.int32)

@@ -3,7 +3,7 @@
 import pytest
 
 from mlmgen.errors import UserError
-from mlmgen.wording import arguments
+from mlmgen.notebook.wording import arguments
 
 
 def reworded(what, where, do, frame):

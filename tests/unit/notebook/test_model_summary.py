@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlmgen import model_summary, variance_partition
+from mlmgen import variance_partition
+from mlmgen.notebook import model_summary
 from mlmgen.status import Status
 from mlmgen.types import Moderated
-from tests.unit import fitted_cases as cases
+from tests.unit.notebook import fitted_cases as cases
 
 # Mean of z'Sigma z over days 0 to 3: 4 + 2 * 0.5 * mean(day) + 1 * mean(day^2).
 RANDOM = 4.0 + 1.0 * 1.5 + 3.5

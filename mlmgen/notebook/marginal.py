@@ -19,7 +19,7 @@ from scipy.special import expit, logit
 from mlmgen import contrasts as algebra
 from mlmgen.design_rows import INTERCEPT, covariance_matrices, design_rows
 from mlmgen.errors import UserError
-from mlmgen.fitted import FittedModel
+from mlmgen.notebook.model import FittedModel
 from mlmgen.types import Contrast, Design
 
 # Exact to eight digits for standard deviations of the linear predictor up to 3.

@@ -7,7 +7,7 @@ from scipy import special
 from mlmgen import variance_partition
 from mlmgen.contrasts import example
 from mlmgen.design_rows import DISPERSION, components_of
-from mlmgen.fitted import FittedModel, sentences, totals
+from mlmgen.notebook.model import FittedModel, sentences, totals
 from mlmgen.status import Status, label
 from mlmgen.types import Contrast
 from mlmgen.wald import wald

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlmgen import comparison
 from mlmgen.errors import UserError
-from tests.unit import fitted_cases as cases
+from mlmgen.notebook import comparison
+from tests.unit.notebook import fitted_cases as cases
 
 DONOR = np.repeat([0, 1, 2], 4)
 DAYS = np.tile([0.0, 1.0, 2.0, 3.0], 3)

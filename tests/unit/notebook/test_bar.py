@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from mlmgen import bar
+from mlmgen.notebook import bar
 from mlmgen.progress import Progress
 
 

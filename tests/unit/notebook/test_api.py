@@ -15,12 +15,13 @@ import statsmodels.api as sm
 from scipy import special, stats
 
 import mlmgen
-from mlmgen import api, fitting, inference, moderate, predictions
 from mlmgen import contrasts as algebra
+from mlmgen import fitting, inference, moderate
 from mlmgen.errors import UserError
-from mlmgen.fitted import RESPONSES_TO_MODERATE
-from mlmgen.predictions import inverse_link
-from mlmgen.tested import f_quantile
+from mlmgen.notebook import api, predictions
+from mlmgen.notebook.fitted import RESPONSES_TO_MODERATE
+from mlmgen.notebook.predictions import inverse_link
+from mlmgen.notebook.tested import f_quantile
 
 
 def schools(seed=1, groups=12, size=8):

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlmgen import responses
 from mlmgen.errors import UserError
-from mlmgen.fitted import Options, check_options, designed, in_data_order, totals, why_not_fitted
-from tests.unit.test_responses import FEW_GENES, cells
+from mlmgen.notebook import responses
+from mlmgen.notebook.designed import designed, why_not_fitted
+from mlmgen.notebook.model import Options, check_options, in_data_order, totals
+from tests.unit.notebook.test_responses import FEW_GENES, cells
 
 pytestmark = [pytest.mark.filterwarnings(FEW_GENES), pytest.mark.filterwarnings("ignore:.* asks for")]
 

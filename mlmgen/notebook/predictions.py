@@ -7,9 +7,9 @@ from scipy import special
 from mlmgen import conditional
 from mlmgen.design_rows import Rows, design_rows
 from mlmgen.errors import UserError
-from mlmgen.fitted import FittedModel
-from mlmgen.new_rows import new_rows
-from mlmgen.responses import size_factor
+from mlmgen.notebook.model import FittedModel
+from mlmgen.notebook.new_rows import new_rows
+from mlmgen.notebook.responses import size_factor
 from mlmgen.status import Status
 
 # A data frame of them takes two gigabytes.

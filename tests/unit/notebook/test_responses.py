@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from mlmgen import responses
 from mlmgen.errors import UserError
+from mlmgen.notebook import responses
 
 FEW_GENES = "ignore:.* of the counts of .* genes"
 pytestmark = pytest.mark.filterwarnings(FEW_GENES)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mlmgen.design_rows import DISPERSION, design_rows
 from mlmgen.errors import UserError, listing, nearest
-from mlmgen.fitted import FittedModel, positions
+from mlmgen.notebook.model import FittedModel, positions
 
 
 def gee(model: FittedModel, responses: Sequence[str] | None = None, groups: str | None = None) -> pd.DataFrame:

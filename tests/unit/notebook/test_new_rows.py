@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlmgen import responses
 from mlmgen.design_rows import design_rows
 from mlmgen.errors import UserError
-from mlmgen.fitted import Options, designed
-from mlmgen.new_rows import new_rows
+from mlmgen.notebook import responses
+from mlmgen.notebook.designed import designed
+from mlmgen.notebook.model import Options
+from mlmgen.notebook.new_rows import new_rows
 
 # Formulas are tried on a table of three donors.
 pytestmark = pytest.mark.filterwarnings("ignore:.*(asks for|not vary within any group)")

@@ -70,7 +70,7 @@ def read(
 ) -> Responses:
     """Read the responses of an AnnData (genes) or of a DataFrame (columns).
 
-    Parameters are those of `mlmgen.api.fit`.
+    Parameters are those of `mlmgen.notebook.api.fit`.
 
     Raises
     ------
