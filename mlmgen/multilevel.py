@@ -32,11 +32,14 @@ def fit_any(
 ) -> GeneFits:
     """Fit every kept gene; arguments as for ``fit.fit_shard``, ``tests`` adds the p-values of the variances."""
     counts = responses(counts, design, family)
+    unit = np.ones(len(counts.genes))
+    if family == "gaussian":
+        counts, unit = standardize(counts, design.pattern.size)
     result, model = None, None
     for exact, means, chosen in _tiers(counts, design, keep, family, likelihood):
         model = build_model(design, family, method, integration, nodes, "exact" if exact else "compressed", means)
         result = run_models(model, counts, chosen, threads, progress, tests, result)
-    return _gene_fits(counts, design, model, family, method, result)
+    return _gene_fits(counts, design, model, family, method, in_units(result, unit, model, method))
 
 
 def _tiers(counts: Counts, design: Design, keep, family: str, likelihood: str):
@@ -72,6 +75,39 @@ def responses(counts: Counts, design: Design, family: str) -> Counts:
     return counts
 
 
+def standardize(counts: Counts, n: int) -> tuple[Counts, np.ndarray]:
+    """Divide each gaussian response of n rows by its standard deviation; return it and the divisors (G,).
+
+    The search, its tolerances and the smallest residual variance then do not depend on the unit.
+    """
+    unit, values = np.ones(len(counts.genes)), counts.values.copy()
+    for g, (a, b) in enumerate(pairwise(counts.start)):
+        own = values[a:b]
+        mean = own.sum() / n
+        square = ((own - mean) ** 2).sum() + (n - own.size) * mean**2
+        # A constant response has nothing but rounding beside its mean.
+        unit[g] = np.sqrt(square / n) if square > 1e-24 * n * mean**2 else abs(mean) or 1.0
+        own /= unit[g]
+    return Counts(counts.genes, counts.start, counts.rows, values), unit
+
+
+def in_units(result: ModelResult, unit: np.ndarray, model: Model, method: str) -> ModelResult:
+    """Return fits of responses divided by ``unit`` as those of the responses themselves."""
+    if (unit == 1.0).all():
+        return result
+    m = model.layout.number.sum() - (model.tree.X.shape[0] if method == "reml" else 0)
+    square, shift = (unit**2)[:, None, None], m * np.log(unit)
+    return result._replace(
+        beta=result.beta * unit[:, None],
+        se=result.se * unit[:, None],
+        scale=result.scale * unit**2,
+        loglik=result.loglik - shift,
+        without=result.without - shift[:, None],
+        covariance=result.covariance * square,
+        sensitivity=result.sensitivity * square[..., None],
+    )
+
+
 def run_models(
     model: Model, counts: Counts, keep, threads: int, progress, tests: bool = True, result: ModelResult | None = None
 ) -> ModelResult:
@@ -105,7 +141,8 @@ def _gene_fits(counts, design, model, family, method, result) -> GeneFits:
     names, variance, error, pvalue = _components(design, model, family, method, result)
     V = len(names)
     covariance = result.covariance / np.outer(x, x)
-    full = np.sqrt(np.einsum("gii->gi", covariance))
+    with np.errstate(invalid="ignore"):
+        full = np.sqrt(np.einsum("gii->gi", covariance))
     return GeneFits(
         genes=tuple(counts.genes),
         coefficients=design.coefficients,
@@ -155,7 +192,7 @@ def factors(model: Model, psi: np.ndarray) -> list[np.ndarray]:
 def _components(design, model, family, method, result):
     """Return names, estimates, standard errors and p-values of the components."""
     scale = result.scale if family == "gaussian" else np.ones_like(result.scale)
-    m = model.layout.number.sum() - (model.tree.X.shape[0] if method == "reml" else 0)
+    m = max(model.layout.number.sum() - (model.tree.X.shape[0] if method == "reml" else 0), 1.0)
     # Relative variance of the residual variance given theta, and of its derivative by theta.
     free = 2.0 / m if family == "gaussian" else 0.0
     d_scale = result.d_scale if family == "gaussian" else np.zeros_like(result.d_scale)
@@ -188,7 +225,7 @@ def _components(design, model, family, method, result):
         pvalues.append(_without(result, result.psi.shape[1] - 1, 0))
     elif family == "gaussian":
         estimates.append(result.scale)
-        errors.append(np.sqrt(np.einsum("ga,gab,gb->g", d_scale, result.V, d_scale) + free))
+        errors.append(np.sqrt(np.maximum(np.einsum("ga,gab,gb->g", d_scale, result.V, d_scale), 0.0) + free))
         pvalues.append(np.full(len(result.scale), np.nan))
     stack = [np.array(part).reshape(len(part), len(result.loglik)).T for part in (estimates, errors, pvalues)]
     return component_names(design, family), *(np.ascontiguousarray(part) for part in stack)

@@ -9,12 +9,23 @@ from mlmgen.kernels.arrowhead import Structure, backward, factor, forward, works
 from mlmgen.kernels.families import Gene, score_and_weight
 from mlmgen.kernels.gather import LONG, NODES, gather
 from mlmgen.kernels.grid import STRETCHES, axes, profile_gene, stretch
-from mlmgen.kernels.optimize import bfgs, drop_from_inverse, objective, phi_of, reml_fit, rho_of, search_space
+from mlmgen.kernels.optimize import (
+    DIVERGED_SD,
+    RESTART,
+    bfgs,
+    drop_from_inverse,
+    objective,
+    phi_of,
+    reml_fit,
+    rho_of,
+    search_space,
+)
 from mlmgen.kernels.policy import inlined_kernel, kernel
 from mlmgen.kernels.start import separated, starting_values
 from mlmgen.status import Status
 
 SEPARATED, NOT_FINITE = int(Status.SEPARATED), int(Status.NOT_FINITE)
+DIVERGED = int(Status.DIVERGED)
 CONVERGED, BOUNDARY = int(Status.CONVERGED), int(Status.BOUNDARY)
 # Predicted decrease at which a fit without one variance stops: 1e-3 of its p-value.
 BOUNDARY_TOLERANCE = 1e-3
@@ -189,6 +200,17 @@ def without_each(st, gene, wk, search, scratch, kept, inverse, active, loglik, o
         drop_from_inverse(search.inverse, i)
         value, _, _ = bfgs(st, gene, wk, search, scratch, False, BOUNDARY_TOLERANCE)
         out[i] = -value
+        # A variance at zero may take over from the one that is gone.
+        reopened = False
+        for j in range(3):
+            if active[j] and j != i and kept[j] == 0.0:
+                reopened = True
+                search.active[j] = True
+                half = 0.5 * kept[i] if i < 2 else 0.0
+                search.psi[j] = rho_of(RESTART) if j == 2 else max(half, math.sqrt(RESTART))
+        if reopened:
+            value, _, _ = bfgs(st, gene, wk, search, scratch, True, BOUNDARY_TOLERANCE)
+            out[i] = max(out[i], -value)
     for j in range(3):
         search.psi[j] = kept[j]
 
@@ -218,7 +240,7 @@ def fit_genes(compressed, start, rows, values, keep, first, last, active, sample
             continue
         a, b = start[g], start[g + 1]
         gather(rows[a:b], values[a:b], compressed.cells, compressed, gene, gw.moments, gw.x)
-        runs_off = separated(st.X, gene.total, compressed.most, (wk.L, wk.r_beta, wk.x_hat))
+        runs_off = separated(st.X, gene.total, compressed.most, (wk.L, wk.r_beta, wk.x_hat, wk.by_pattern))
         set_ridge(st, ridge, 1.0 if runs_off else 0.0)
         loglik, evaluations, status = fit_one(
             st, gene, compressed.exposure, compressed.exposure_2, wk, search, gw.scratch, active, samples, gw.first,
@@ -229,6 +251,8 @@ def fit_genes(compressed, start, rows, values, keep, first, last, active, sample
             result.status[g] = NOT_FINITE
             continue
         result.loglik[g] = loglik
+        if status <= BOUNDARY and max(search.psi[0], search.psi[1]) >= DIVERGED_SD:
+            status = DIVERGED
         result.status[g] = SEPARATED if runs_off and status <= BOUNDARY else status
         result.psi[g, 0] = search.psi[0] * search.psi[0]
         result.psi[g, 1] = search.psi[1] * search.psi[1]

@@ -39,6 +39,9 @@ from mlmgen.kernels.tree import (
     start_paths,
 )
 
+# Largest linear predictor of counts; ``exp`` is exact to 600, which leaves room for size factors.
+LARGEST_PREDICTOR = 500.0
+
 
 @kernel
 def subtract_prior(tree, wk, restricted):
@@ -103,6 +106,12 @@ def _longest(d_s, reach):
             total += reach[k] * abs(d_s[k, q])
         longest = max(longest, total)
     return longest
+
+
+@kernel
+def is_cut_off(rows, wk, reach):
+    """Return whether a linear predictor is so large that ``elementary.exp`` cuts it off and the likelihood is wrong."""
+    return rows.kind != GAUSSIAN and not _longest(wk.s, reach) < LARGEST_PREDICTOR
 
 
 @kernel
@@ -257,7 +266,7 @@ def objective_gradient(tree, rows, wk, reach, phi, restricted, tolerance, out):
     passes = maximize(tree, rows, wk, reach, phi, restricted, tolerance)
     value, value_phi = differentiate(rows, phi, wk.s, wk.G, wk.W)
     log_det = factor_tree(tree, wk, restricted)
-    if passes < 0 or not (log_det > -1e300):
+    if passes < 0 or not (log_det > -1e300) or is_cut_off(rows, wk, reach):
         out[:] = np.nan
         return np.nan
     start_paths(tree, wk, restricted)
@@ -292,6 +301,6 @@ def objective_value(tree, rows, wk, reach, phi, restricted, tolerance):
     passes = maximize(tree, rows, wk, reach, phi, restricted, tolerance)
     value = log_likelihood(rows, phi, wk.s, wk.G, wk.W)
     log_det = factor_tree(tree, wk, restricted)
-    if passes < 0 or not (log_det > -1e300):
+    if passes < 0 or not (log_det > -1e300) or is_cut_off(rows, wk, reach):
         return np.nan
     return likelihood(tree, rows, wk, value, log_det, restricted)

@@ -274,7 +274,8 @@ def test_genes(
             continue
         a, b = start[g], start[g + 1]
         gather(rows[a:b], values[a:b], compressed.cells, compressed, gw.gene, gw.moments, gw.x)
-        runs_off = separated(compressed.structure.X, gw.gene.total, compressed.most, (wk.L, wk.r_beta, wk.x_hat))
+        scratch = (wk.L, wk.r_beta, wk.x_hat, wk.by_pattern)
+        runs_off = separated(compressed.structure.X, gw.gene.total, compressed.most, scratch)
         st, gene = compressed.structure, gw.gene
         if shape[2] == 1:
             merge_weights(compressed, gw, psi[g, 2])

@@ -25,6 +25,8 @@ from mlmgen.kernels.tree import Tree, TreeWork
 NB, POISSON, BERNOULLI, NORMAL = 0, 1, 2, 3
 # Variance ratio of random effects to residual where a gaussian fit starts.
 GAUSSIAN_START = 0.5
+# Residual variance that is added to a response of standard deviation 1: a perfect fit keeps a finite likelihood.
+SMALLEST_RESIDUAL = 1e-12
 
 
 class Layout(NamedTuple):
@@ -149,7 +151,7 @@ def _gather_gaussian(layout, rows, index, values):
     for c in range(index.shape[0]):
         residual = values[c] - mean[layout.pattern[index[c]]]
         squares += residual * residual
-    moments.numbers[0] = squares
+    moments.numbers[0] = squares + SMALLEST_RESIDUAL * cells
     moments.numbers[1] = cells
 
 

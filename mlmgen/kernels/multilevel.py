@@ -11,9 +11,9 @@ from mlmgen.kernels.information import invert
 from mlmgen.kernels.joint import maximize, residual_variance
 from mlmgen.kernels.laplace import FINE
 from mlmgen.kernels.model_rows import NB, NORMAL, gather_rows, start_model
-from mlmgen.kernels.optimize import BOUNDARY, NOT_FINITE, phi_of
+from mlmgen.kernels.optimize import BOUNDARY, NOT_CONVERGED, NOT_FINITE, RESTART, phi_of, rho_of
 from mlmgen.kernels.policy import inlined_kernel, kernel
-from mlmgen.kernels.rows import differentiate, evaluate
+from mlmgen.kernels.rows import CELLS, differentiate, evaluate
 from mlmgen.kernels.search import (
     deactivate_zeros,
     descend,
@@ -38,6 +38,9 @@ DIFFERENCE, QUADRATURE_HESSIAN = 3e-4, 3e-3
 FLAT = 1e-5
 # The same for coefficients, which may be as collinear as an intercept and a calendar year.
 ROUNDING = 1e-14
+
+
+NOT_A_FIT = (np.nan, 0, NOT_FINITE)
 
 
 class ModelResult(NamedTuple):
@@ -193,7 +196,7 @@ def _curvature(layout, tree, terms, rows, work, g, result):
                 for i in range(p):
                     for j in range(p):
                         C[i, j] += search.inverse[a, b] * work.shifts[a, i] * work.shifts[b, j]
-    else:
+    elif search.active[T + 1 :].all():
         for i in range(p):
             copy(search.inverse[T + 1 + i, T + 1 :], C[i])
     _sensitivities(layout, search, T, work.slopes, result.sensitivity[g], rows)
@@ -232,6 +235,32 @@ def _sensitivities(layout, search, T, slopes, out, rows):
                 out[T, i, j] = math.sqrt(2.0 / m) * slopes[T + 1, i, j]
 
 
+@kernel
+def _reopen(layout, tree, terms, work, dropped, e, a):
+    """Free the variances that are held, which may take over from effect e of term ``dropped``; tell whether any is.
+
+    From zero they start at half the standard deviation that is gone (parameter a; phi for the last term).
+    """
+    search, T, found = work.search, tree.rows.shape[0], False
+    gone = 0.0
+    for b in range(a - e, a + 1):
+        gone += work.kept[0, b] * work.kept[0, b] if a < T else 0.0
+    start = max(0.5 * math.sqrt(gone), math.sqrt(RESTART))
+    for t in range(terms.first.shape[0]):
+        for j in range(terms.size[t]):
+            diagonal = terms.first[t] + j * (j + 1) // 2 + j
+            if (t == dropped and j == e) or search.active[diagonal]:
+                continue
+            found = True
+            if search.psi[diagonal] == 0.0:
+                search.psi[diagonal] = start
+            for i in range(j, terms.size[t]):
+                search.active[terms.first[t] + i * (i + 1) // 2 + j] = t != dropped or i != e
+    if layout.family == NB and a != T and search.psi[T] == 0.0:
+        found, search.active[T], search.psi[T] = True, True, rho_of(RESTART)
+    return found
+
+
 @inlined_kernel
 def _without_each(layout, tree, terms, rows, work, loglik, out):
     """Write the log-likelihood without each effect, its covariances gone with it, and with phi = 0."""
@@ -265,6 +294,11 @@ def _without_each(layout, tree, terms, rows, work, loglik, out):
                 keep_beta_information(tree, wk, search)
             value, _, _ = descend(tree, terms, rows, wk, search, layout.restricted, BOUNDARY_TOLERANCE)
             out[a] = -value
+            if _reopen(layout, tree, terms, work, t, e, a):
+                if not layout.restricted:
+                    keep_beta_information(tree, wk, search)
+                value, _, _ = descend(tree, terms, rows, wk, search, layout.restricted, BOUNDARY_TOLERANCE)
+                out[a] = max(out[a], -value)
     for i in range(n):
         search.psi[i] = work.kept[0, i]
         search.active[i] = work.kept[1, i] > 0.0
@@ -283,10 +317,22 @@ def fit_models(layout, terms, start, index, values, keep, first, last, ridge, wo
         runs_off = False
         if layout.family != NORMAL:
             add_up(layout.row, rows.total[0], work.by_row)
-            runs_off = separated(layout.X_row, work.by_row, layout.most, (work.small, work.beta, work.used))
+            scratch = (work.small, work.beta, work.used, work.rates[1])
+            runs_off = separated(layout.X_row, work.by_row, layout.most, scratch)
         for f in range(ridge.shape[0]):
             tree.ridge[f] = ridge[f] if runs_off else 0.0
-        loglik, evaluations, status = fit_model(layout, tree, terms, rows, work)
+        loglik, evaluations, status = NOT_A_FIT
+        # A second pass where the first was lost: separated along a cell-level function, which means do not show.
+        for attempt in range(2):
+            if attempt == 1:
+                lost = not loglik > -1e300 or (rows.kind == CELLS and status == NOT_CONVERGED)
+                if runs_off or layout.family == NORMAL or not lost:
+                    break
+                runs_off = True
+                for f in range(ridge.shape[0]):
+                    tree.ridge[f] = ridge[f]
+            loglik, more, status = fit_model(layout, tree, terms, rows, work)
+            evaluations += more
         result.evaluations[g] = evaluations
         if not loglik > -1e300:
             result.status[g] = NOT_FINITE

@@ -24,6 +24,11 @@ SLACK = 1e-11
 ARMIJO = 1e-4
 # Largest |rho|: phi = 1e4, far above any dispersion of counts that pass the filters.
 LARGEST_RHO = 9.9
+# Largest standard deviation of a random effect of counts, and the one from which its variance (25 on the natural log
+# scale) is reported as run off: so it may with too few counts, the effect with it.
+LARGEST_SD, DIVERGED_SD = 50.0, 5.0
+# Rounding of the sums of a log-likelihood of counts, relative to the total count.
+ROUNDING = 1e-14
 # Variances below this are compared with zero itself at the end; their fits start again from RESTART if the
 # likelihood rises from zero.
 NEAR_ZERO = 1e-5
@@ -161,13 +166,16 @@ def _line_search(st, gene, wk, search, value, slope):
     """Backtrack to sufficient decrease; return (value there, fraction of the step, 0 on failure, evaluations)."""
     t = 1.0
     evaluations = 0
+    slack = SLACK * (1.0 + abs(value)) + ROUNDING * gene.numbers[3]
     while evaluations < 30:
         for i in range(3):
             search.trial[i] = search.psi[i] + t * search.step[i]
+        for i in range(2):
+            search.trial[i] = min(max(search.trial[i], -LARGEST_SD), LARGEST_SD)
         search.trial[2] = min(max(search.trial[2], -LARGEST_RHO), LARGEST_RHO)
         trial = objective(st, gene, wk, search.trial, search.active, search.raw, search.trial_gradient)
         evaluations += 1
-        if trial <= value + ARMIJO * t * slope + SLACK * (1.0 + abs(value)):
+        if trial <= value + ARMIJO * t * slope + slack:
             return trial, t, evaluations
         if not trial < 1e300:
             wk.beta[:] = 0.0
@@ -215,7 +223,8 @@ def bfgs(st, gene, wk, search, scratch, fresh, tolerance):
         value_new, t, used = _line_search(st, gene, wk, search, value, slope)
         evaluations += used
         if t == 0.0:
-            return value, evaluations, CONVERGED if -slope < 1e-6 else NOT_CONVERGED
+            short = 1e-6 + 100.0 * ROUNDING * gene.numbers[3]
+            return value, evaluations, CONVERGED if -slope < short else NOT_CONVERGED
         for i in range(3):
             search.step[i] = search.trial[i] - search.psi[i]
             search.change[i] = search.trial_gradient[i] - search.gradient[i]
@@ -223,6 +232,11 @@ def bfgs(st, gene, wk, search, scratch, fresh, tolerance):
             search.gradient[i] = search.trial_gradient[i]
         value = value_new
         _update_inverse(search, scratch)
+        for i in range(2):
+            if search.active[i] and abs(search.psi[i]) >= LARGEST_SD and search.psi[i] * search.gradient[i] < 0.0:
+                search.active[i] = False
+                search.gradient[i] = 0.0
+                drop_from_inverse(search.inverse, i)
     return value, evaluations, NOT_CONVERGED
 
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from mlmgen.kernels.families import copy, histogram, likelihood_and_weight
-from mlmgen.kernels.joint import maximize
+from mlmgen.kernels.joint import is_cut_off, maximize
 from mlmgen.kernels.laplace import FINE
 from mlmgen.kernels.policy import kernel
 from mlmgen.kernels.rows import evaluate
@@ -31,7 +31,7 @@ def quadrature(tree, rows, wk, reach, x, log_w, phi):
     N = tree.nodes[0]
     passes = maximize(tree, rows, wk, reach, phi, False, FINE)
     evaluate(rows, phi, wk.s, wk.G, wk.W)
-    if passes < 0 or not factor_tree(tree, wk, False) > -1e300:
+    if passes < 0 or not factor_tree(tree, wk, False) > -1e300 or is_cut_off(rows, wk, reach):
         return np.nan
     v, mode, best, total, width = wk.v[0], wk.r_v[0], wk.d_v[0], wk.L[0, 0], wk.zeta[0]
     node = tree.node[0]

@@ -14,18 +14,21 @@ from mlmgen.kernels.arrowhead import cholesky
 from mlmgen.kernels.families import copy, dot
 from mlmgen.kernels.information import block_information, invert
 from mlmgen.kernels.joint import objective_gradient
-from mlmgen.kernels.laplace import FINE
+from mlmgen.kernels.laplace import FINE, LONGEST_STEP
 from mlmgen.kernels.optimize import (
     ARMIJO,
     BOUNDARY,
     CONVERGED,
+    DIVERGED_SD,
     LARGEST_RHO,
+    LARGEST_SD,
     MAX_EVALUATIONS,
     NEAR_ZERO,
     NOT_CONVERGED,
     NOT_FINITE,
     PREDICTED_DECREASE,
     RESTART,
+    ROUNDING,
     SLACK,
     STOP_SHORT,
     phi_of,
@@ -40,11 +43,6 @@ from mlmgen.kernels.tree import factor_tree, scale_columns
 DIFFERENCE = 1e-3
 # Step of the quadrature's central differences: rounding of the sums and the cubic term balance.
 QUADRATURE_DIFFERENCE = 1e-4
-
-
-# Largest entry of a covariance factor of counts, columns scaled to root mean square 1, and the one from which
-# its variance (25 on the natural log scale) is reported as run off: so it may with too few counts, the effect with it.
-LARGEST_SD, DIVERGED_SD = 50.0, 5.0
 
 
 class Terms(NamedTuple):
@@ -202,11 +200,11 @@ def _update_inverse(search):
 
 
 @kernel
-def _limit(search, T):
-    """Shorten a step that would leave the range in which theta and rho can sensibly move at once."""
+def _limit(search, T, moving):
+    """Shorten a step that would leave the range in which the first ``moving`` parameters can sensibly move at once."""
     t = 1.0
-    for i in range(T + 1):
-        limit = 1.0 + 0.5 * abs(search.psi[i])
+    for i in range(moving):
+        limit = 1.0 + 0.5 * abs(search.psi[i]) if i <= T else LONGEST_STEP
         if abs(search.step[i]) * t > limit:
             t = limit / abs(search.step[i])
     for i in range(search.step.shape[0]):
@@ -217,6 +215,7 @@ def _limit(search, T):
 def _line_search(tree, terms, rows, wk, search, restricted, value, slope):
     """Backtrack to sufficient decrease; return (value there, fraction of the step, 0 on failure, evaluations)."""
     t, evaluations, T = 1.0, 0, tree.rows.shape[0]
+    slack = SLACK * (1.0 + abs(value)) + ROUNDING * rows.gene.numbers[3]
     while evaluations < 30:
         for i in range(search.psi.shape[0]):
             search.trial[i] = search.psi[i] + t * search.step[i]
@@ -226,7 +225,7 @@ def _line_search(tree, terms, rows, wk, search, restricted, value, slope):
                 search.trial[i] = min(max(search.trial[i], -LARGEST_SD), LARGEST_SD)
         trial = evaluate_at(tree, terms, rows, wk, restricted, search.trial, search.active, search.trial_gradient)
         evaluations += 1
-        if trial <= value + ARMIJO * t * slope + SLACK * (1.0 + abs(value)):
+        if trial <= value + ARMIJO * t * slope + slack:
             return trial, t, evaluations
         quadratic = -0.5 * slope * t * t / (trial - value - slope * t)
         t = min(max(quadratic, 0.1 * t), 0.5 * t) if trial < 1e300 else 0.2 * t
@@ -260,19 +259,21 @@ def descend(tree, terms, rows, wk, search, restricted, tolerance):
     value = evaluate_at(tree, terms, rows, wk, restricted, search.psi, search.active, search.gradient)
     if not value < 1e300:
         return value, 1, NOT_FINITE
-    evaluations = 1 + start_inverse(tree, terms, rows, wk, search, restricted)
+    evaluations, slope = 1 + start_inverse(tree, terms, rows, wk, search, restricted), -np.inf
+    # Predicted decrease that rounding, or a valley too flat to follow to its end, may leave.
+    short = 1e-6 + 100.0 * ROUNDING * rows.gene.numbers[3]
     while evaluations < MAX_EVALUATIONS:
         _multiply(search.inverse, search.gradient, search.step)
         for i in range(search.step.shape[0]):
             search.step[i] = -search.step[i]
-        _limit(search, T)
+        _limit(search, T, T + 1 if rows.kind == GAUSSIAN else search.psi.shape[0])
         slope = dot(search.step, search.gradient)
         if -slope < tolerance:
             return value, evaluations, CONVERGED
         value_new, t, used = _line_search(tree, terms, rows, wk, search, restricted, value, slope)
         evaluations += used
         if t == 0.0:
-            return value, evaluations, CONVERGED if -slope < 1e-6 else NOT_CONVERGED
+            return value, evaluations, CONVERGED if -slope < short else NOT_CONVERGED
         for i in range(search.step.shape[0]):
             search.step[i] = search.trial[i] - search.psi[i]
             search.change[i] = search.trial_gradient[i] - search.gradient[i]
@@ -282,7 +283,7 @@ def descend(tree, terms, rows, wk, search, restricted, tolerance):
         _update_inverse(search)
         if rows.kind != GAUSSIAN:
             _hold_at_bound(search, T)
-    return value, evaluations, NOT_CONVERGED
+    return value, evaluations, CONVERGED if -slope < short else NOT_CONVERGED
 
 
 @kernel

@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 from mlmgen.kernels.arrowhead import backward, cholesky, forward
 from mlmgen.kernels.families import dot
 from mlmgen.kernels.policy import kernel
@@ -16,6 +14,8 @@ SMALLEST_VARIANCE, LARGEST_VARIANCE = 0.03, 2.0
 SMALLEST_PHI, LARGEST_PHI = 0.05, 8.0
 # Relative pivot below which the positive patterns do not determine a coefficient.
 RANK_TOLERANCE = 1e-9
+# Most passes over the rows in search of a direction.
+SWEEPS = 500
 
 
 @kernel
@@ -95,12 +95,11 @@ def separated(X, total, most, scratch):
 
     That is so when the patterns with counts do not determine all coefficients and the free direction has one
     sign on the patterns without; for responses that cannot exceed ``most`` (detection), patterns at the most count
-    with the opposite sign. The free direction is found by elimination with the smallest pivot last;
-    with several free directions the sign is not looked at, and a bounded response counts as not separated.
-    scratch : (L, unit, used), as in ``Work``.
+    with the opposite sign. The free direction is found by elimination with the smallest pivot last, one of several
+    by ``_runs_off``. scratch : (L, unit, used), as in ``Work``, and (P,).
     """
     p, P = X.shape
-    A, unit, used = scratch
+    A, unit, used, weight = scratch
     for i in range(p):
         unit[i] = 1.0 / math.sqrt(max(dot(X[i], X[i]), 1e-300))
         for j in range(p):
@@ -114,7 +113,7 @@ def separated(X, total, most, scratch):
     if rank == p:
         return False
     if rank < p - 1:
-        return not most[0] < np.inf
+        return _runs_off(X, total, most, A, unit, used, weight)
     # Null vector: 1 at the free coefficient, minus the reduced column elsewhere.
     lowest, highest = 0.0, 0.0
     for q in range(P):
@@ -126,6 +125,51 @@ def separated(X, total, most, scratch):
             value = value if total[q] < 0.5 else -value
             lowest, highest = min(lowest, value), max(highest, value)
     return not (lowest < -1e-8 and highest > 1e-8)
+
+
+@kernel
+def _runs_off(X, total, most, A, r, x, weight):
+    """Return whether some d has a_q'd >= 0 for all rows and > 0 for one.
+
+    a_q is minus the row of a pattern without counts, the row of one at the most count; the rows of the others allow
+    both signs. By Stiemke's theorem there is no such d if and only if sum_q w_q a_q = 0 for some w_q >= 1. Coordinate
+    descent on |sum_q w_q a_q|^2 either brings it to zero or ends at such a d. Rows are whitened.
+    """
+    p, P = X.shape
+    for i in range(p):
+        for j in range(i + 1):
+            A[i, j] = dot(X[i], X[j])
+        A[i, i] *= 1.0 + RANK_TOLERANCE
+        r[i] = 0.0
+    cholesky(A)
+    lowest, size = 1.0, 1.0
+    for sweep in range(SWEEPS):
+        lowest = 0.0
+        for q in range(P):
+            sign = -1.0 if total[q] < 0.5 else 1.0
+            free = 0.5 < total[q] < most[q]
+            for i in range(p):
+                x[i] = sign * X[i, q]
+            forward(A, x)
+            if sweep == 0:
+                weight[q] = 0.0
+                step = 0.0 if free else 1.0
+            else:
+                slope, square = dot(x, r), max(dot(x, x), 1e-12)
+                step = -slope / square
+                if not free:
+                    step = max(step, -weight[q])
+                    weight[q] += step
+                miss = abs(step) * square
+                lowest = max(lowest, miss)
+            for i in range(p):
+                r[i] += step * x[i]
+        size = math.sqrt(dot(r, r))
+        if sweep > 0 and size < 1e-6:
+            return False
+        if sweep > 0 and lowest < 1e-6 * size:
+            return True
+    return lowest < 1e-3 * size
 
 
 @kernel

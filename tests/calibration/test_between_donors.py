@@ -8,7 +8,7 @@ from mlmgen.types import Contrast
 from tests.reference import designs
 
 DATA_SETS, GENES, CELLS = 5, 1000, 60
-ARM = (Contrast("arm", "arm", np.array([0.0, 1.0, 0.0])),)
+ARM = (Contrast("arm", "arm", np.array([[0.0, 1.0, 0.0]])),)
 
 
 def null_pvalues(donors: int, rng) -> np.ndarray:

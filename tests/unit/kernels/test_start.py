@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from mlmgen.kernels.start import (
     LARGEST_PHI,
@@ -47,7 +50,7 @@ NOT_SEPARATED = {
 
 def runs_off(case) -> bool:
     wk = case.wk
-    return separated(case.st.X, case.gene.total, case.packed.most, (wk.L, wk.r_beta, wk.x_hat))
+    return separated(case.st.X, case.gene.total, case.packed.most, (wk.L, wk.r_beta, wk.x_hat, wk.by_pattern))
 
 
 @pytest.mark.parametrize("name", SEPARATED)
@@ -74,6 +77,30 @@ def test_separation_does_not_depend_on_units(name, scale):
 def test_large_numbers_do_not_separate_a_gene_with_counts_everywhere(covariate):
     case = by_hand([3, 1, 5, 2, 4, 1], np.column_stack([ONES, covariate]))
     assert not runs_off(case)
+
+
+def runs_off_by_program(X, total, most) -> bool:
+    """Maximize sum a_q'd over a_q'd >= 0, |d| <= 1 (free rows a_q'd = 0) by linear programming."""
+    a = np.where(total < 0.5, -1.0, 1.0)[:, None] * X
+    free = (total > 0.5) & (total < most)
+    bounds = [(-1, 1)] * X.shape[1]
+    equal = {"A_eq": a[free], "b_eq": np.zeros(free.sum())} if free.any() else {}
+    solved = linprog(-a[~free].sum(0), A_ub=-a[~free], b_ub=np.zeros((~free).sum()), bounds=bounds, **equal)
+    return solved.fun < -1e-6
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(3, 12), st.integers(2, 5), st.booleans(), st.integers(0, 10**6))
+def test_separation_is_that_of_a_linear_program(P, p, whole, seed):
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([np.ones(P), rng.integers(0, 3, (P, p - 1)) if whole else rng.normal(size=(P, p - 1))])
+    X = X.astype(float)[:, : max(2, min(p, P - 1))]
+    if np.linalg.matrix_rank(X) < X.shape[1]:
+        return
+    most = rng.choice([np.inf, 2.0]) * np.ones(P)
+    total = rng.choice([0.0, 1.0, 2.0], P, p=[0.6, 0.2, 0.2])
+    scratch = (np.zeros((X.shape[1],) * 2), *np.zeros((2, X.shape[1])), np.zeros(P))
+    assert separated(np.ascontiguousarray(X.T), total, most, scratch) == runs_off_by_program(X, total, most)
 
 
 @pytest.mark.parametrize("paired", [True, False])
