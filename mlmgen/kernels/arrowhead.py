@@ -23,7 +23,7 @@ import numpy as np
 
 from mlmgen.kernels.elementary import log1p_with_reciprocal
 from mlmgen.kernels.families import Sums, dot, total_of
-from mlmgen.kernels.policy import kernel, summing_kernel
+from mlmgen.kernels.policy import inner_kernel, summing_kernel
 
 
 class Structure(NamedTuple):
@@ -81,7 +81,7 @@ def workspace(structure: Structure) -> Work:
     return Work(Sums(*(np.zeros(P) for _ in Sums._fields)), *(np.zeros(shape) for shape in shapes))
 
 
-@kernel
+@inner_kernel
 def direction(st, beta, v, u, sd_top, sd_sub, out):
     """Write the change of eta along (beta, v, u)."""
     P = out.shape[0]
@@ -96,7 +96,7 @@ def direction(st, beta, v, u, sd_top, sd_sub, out):
             out[q] += b * x[q]
 
 
-@kernel
+@inner_kernel
 def add_up(groups, x, out):
     """Sum an array over the groups of its elements."""
     for d in range(out.shape[0]):
@@ -105,7 +105,7 @@ def add_up(groups, x, out):
         out[groups[q]] += x[q]
 
 
-@kernel
+@inner_kernel
 def group_sums(st, x, by_sub, by_top):
     """Sum a per-pattern array over the subs (where there are any) and over the tops."""
     add_up(st.top, x, by_top)
@@ -121,7 +121,7 @@ def weighted_product(scale, x, y):
     return total
 
 
-@kernel
+@inner_kernel
 def cholesky(A):
     """Factor a symmetric matrix in its lower triangle; return log |A|, NaN where it is not positive definite."""
     log_det = 0.0
@@ -142,7 +142,7 @@ def cholesky(A):
     return log_det
 
 
-@kernel
+@inner_kernel
 def forward(L, x):
     """Solve L y = x in place."""
     for i in range(x.shape[0]):
@@ -152,7 +152,7 @@ def forward(L, x):
         x[i] = value / L[i, i]
 
 
-@kernel
+@inner_kernel
 def backward(L, x):
     """Solve L' y = x in place."""
     n = x.shape[0]
@@ -164,7 +164,7 @@ def backward(L, x):
         x[i] = value / L[i, i]
 
 
-@kernel
+@inner_kernel
 def factor(st, wk, sd_top, sd_sub):
     """Eliminate the random effects and factor S; return log |S|."""
     p, P, S, D = st.X.shape[0], st.X.shape[1], wk.k.shape[0], wk.h.shape[0]
@@ -203,7 +203,7 @@ def factor(st, wk, sd_top, sd_sub):
     return cholesky(wk.L)
 
 
-@kernel
+@inner_kernel
 def log_det_random(wk):
     """Return log |H_vv| from the current factors."""
     total = 0.0
@@ -216,7 +216,7 @@ def log_det_random(wk):
     return total + total_of(wk.by_top)
 
 
-@kernel
+@inner_kernel
 def solve(st, wk, sd_top, sd_sub):
     """Solve H d = r with the current factors, d = (d_beta, d_v, d_u)."""
     p, S, D = st.X.shape[0], wk.k.shape[0], wk.h.shape[0]
@@ -250,7 +250,7 @@ def solve(st, wk, sd_top, sd_sub):
             wk.d_u[s] *= wk.k[s]
 
 
-@kernel
+@inner_kernel
 def random_leverages(st, wk, sd_top, sd_sub, out):
     """Write the conditional variance of each pattern's eta given beta, sigma_sub^2 k + sigma_top^2 k^2 / h."""
     var_top, var_sub = sd_top * sd_top, sd_sub * sd_sub
@@ -263,7 +263,7 @@ def random_leverages(st, wk, sd_top, sd_sub, out):
             out[q] = var_sub * k + var_top * k * k / wk.h[st.top[q]]
 
 
-@kernel
+@inner_kernel
 def leverages(st, wk, sd_top, sd_sub):
     """Write z_p' H^-1 z_p, the conditional variance of each pattern's eta, from the current factors."""
     p, P = st.X.shape
@@ -284,7 +284,7 @@ def leverages(st, wk, sd_top, sd_sub):
             wk.leverage[q] += row[q] * row[q]
 
 
-@kernel
+@inner_kernel
 def half_trace_top(st, wk, sd_top):
     """Return half the explicit derivative of log |H| by sigma_top."""
     p, D = st.X.shape[0], wk.h.shape[0]
@@ -302,7 +302,7 @@ def half_trace_top(st, wk, sd_top):
     return sd_top * total_of(wk.by_top)
 
 
-@kernel
+@inner_kernel
 def half_trace_sub(st, wk, sd_top, sd_sub):
     """Return half the explicit derivative of log |H| by sigma_sub.
 
@@ -325,7 +325,7 @@ def half_trace_sub(st, wk, sd_top, sd_sub):
     return sd_sub * total_of(wk.by_sub)
 
 
-@kernel
+@inner_kernel
 def _forward_row(wk, i, n):
     """Finish row i of L^-1 A, the rows before it done, for the first n columns of ``X_hat``."""
     row = wk.X_hat[i, :n]

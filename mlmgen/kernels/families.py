@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmgen.kernels.elementary import exp, log1p_with_reciprocal
-from mlmgen.kernels.policy import kernel, summing_kernel
+from mlmgen.kernels.policy import inner_kernel, kernel, summing_kernel
 
 # Below this a = phi mu the series replaces (log(1+a) - a/(1+a)) / a^2, which cancels.
 SMALL = 1e-4
@@ -70,21 +70,21 @@ def dot(x, y):
     return s
 
 
-@kernel
+@inner_kernel
 def copy(x, out):
     """Copy a vector (an assignment of slices would allocate)."""
     for i in range(x.shape[0]):
         out[i] = x[i]
 
 
-@kernel
+@inner_kernel
 def exponentiate(eta, mean):
     """Write exp(eta) into ``mean``."""
     for p in range(eta.shape[0]):
         mean[p] = exp(eta[p])
 
 
-@kernel
+@inner_kernel
 def score_and_weight(size, cells, gene, phi, sums):
     """Fill g and w at ``sums.eta``: no logarithm, one division a node."""
     P = size.shape[1]
@@ -103,7 +103,7 @@ def score_and_weight(size, cells, gene, phi, sums):
             w[p] += s * r
 
 
-@kernel
+@inner_kernel
 def score_weight_slope(size, cells, gene, phi, sums):
     """Fill g, w and dw = dw/deta at ``sums.eta``."""
     P = size.shape[1]
@@ -125,7 +125,7 @@ def score_weight_slope(size, cells, gene, phi, sums):
             dw[p] += q * (2.0 * r - 1.0)
 
 
-@kernel
+@inner_kernel
 def likelihood_and_weight(size, cells, gene, phi, sums):
     """Fill w at ``sums.eta`` and return the log-likelihood with all constants."""
     P = size.shape[1]
@@ -149,7 +149,7 @@ def likelihood_and_weight(size, cells, gene, phi, sums):
     return total_of(value) + gene.numbers[2] + histogram(gene, phi)[0]
 
 
-@kernel
+@inner_kernel
 def all_derivatives(size, cells, gene, phi, sums):
     """Fill every sum at ``sums.eta``; return the log-likelihood and its derivative by phi (eta fixed)."""
     P = size.shape[1]

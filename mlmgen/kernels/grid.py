@@ -16,7 +16,7 @@ from mlmgen.kernels.elementary import exp
 from mlmgen.kernels.families import histogram
 from mlmgen.kernels.laplace import COARSE, reml
 from mlmgen.kernels.optimize import phi_of
-from mlmgen.kernels.policy import kernel
+from mlmgen.kernels.policy import inner_kernel, kernel
 
 # Variances from a coefficient of variation between donors of 1 % to one of 300 %.
 LOWEST, HIGHEST = math.log(1e-4), math.log(9.0)
@@ -68,13 +68,13 @@ def axes(st, gene, wk, psi, shape, out, floors):
         floors[2] = axis(phi_of(psi[2]), P / max(gene.numbers[3], 1e-300), P - p - groups, falls, out[2])
 
 
-@kernel
+@inner_kernel
 def value_on_axis(low_high, points, index):
     """Return the variance at a point of an axis."""
     return exp(low_high[0] + (low_high[1] - low_high[0]) * index / (points - 1.0))
 
 
-@kernel
+@inner_kernel
 def shrink_to(x, information, sd_old, sd_new):
     """Move spherical effects to another standard deviation: they are proportional to sigma / (1 + sigma^2 w)."""
     if sd_old == 0.0 or sd_old == sd_new:
@@ -98,7 +98,7 @@ def merge_weights(compressed, gw, phi):
     gw.small_gene.numbers[2] = gw.gene.numbers[2] + histogram(gw.gene, phi)[0]
 
 
-@kernel
+@inner_kernel
 def point(k, psi, box, shape, out):
     """Write (sd_top, sd_sub, phi) of grid point k."""
     sub_points = shape[1] * shape[2]
@@ -108,14 +108,14 @@ def point(k, psi, box, shape, out):
     out[2] = value_on_axis(box[2], shape[2], phi) if shape[2] > 1 else phi_of(psi[2])
 
 
-@kernel
+@inner_kernel
 def set_miss(x, guess, keep):
     """Replace the guess of the solution x by what it missed (by zero for ``keep`` = 0)."""
     for i in range(x.shape[0]):
         guess[i] = keep * (x[i] - guess[i])
 
 
-@kernel
+@inner_kernel
 def add_miss(x, guess):
     """Remember x as the next guess and add the last one's miss to it."""
     for i in range(x.shape[0]):

@@ -23,7 +23,7 @@ from mlmgen.kernels.arrowhead import (
     weighted_product,
 )
 from mlmgen.kernels.families import all_derivatives, dot, likelihood_and_weight, score_and_weight, score_weight_slope
-from mlmgen.kernels.policy import kernel
+from mlmgen.kernels.policy import inner_kernel, kernel
 
 LOG_2PI = 1.8378770664093453
 MAX_NEWTON = 60
@@ -39,7 +39,7 @@ NEARBY = 1.0
 LONGEST_STEP = 4.0
 
 
-@kernel
+@inner_kernel
 def _gradient(st, wk, score, sd_top, sd_sub):
     """Write the gradient of J by (beta, v, u) into r for a per-pattern score."""
     group_sums(st, score, wk.by_sub, wk.by_top)
@@ -51,13 +51,13 @@ def _gradient(st, wk, score, sd_top, sd_sub):
         wk.r_u[s] = sd_sub * wk.by_sub[s] - wk.u[s]
 
 
-@kernel
+@inner_kernel
 def _slope_along(wk):
     """Return r'd, the derivative of J along the step, for r as just written."""
     return dot(wk.r_beta, wk.d_beta) + dot(wk.r_v, wk.d_v) + dot(wk.r_u, wk.d_u)
 
 
-@kernel
+@inner_kernel
 def _move(wk, t):
     for i in range(wk.beta.shape[0]):
         wk.beta[i] += t * wk.d_beta[i]
@@ -69,7 +69,7 @@ def _move(wk, t):
         wk.sums.eta[q] += t * wk.d_eta[q]
 
 
-@kernel
+@inner_kernel
 def _largest(x):
     m = 0.0
     for i in range(x.shape[0]):
@@ -105,7 +105,7 @@ def newton(st, gene, wk, sd_top, sd_sub, phi, tolerance):
     return -MAX_NEWTON
 
 
-@kernel
+@inner_kernel
 def _shorten(st, gene, wk, sd_top, sd_sub, phi, t, slope):
     """Refresh g and w after a step of length t; step back while the step overshot the maximum along it."""
     for _ in range(20):
@@ -128,7 +128,7 @@ def reml(st, gene, wk, sd_top, sd_sub, phi, tolerance):
     return value - 0.5 * (log_det_random(wk) + log_det_s) + 0.5 * LOG_2PI * st.X.shape[0]
 
 
-@kernel
+@inner_kernel
 def penalty(st, wk):
     """Return -(v'v + u'u + beta' ridge beta) / 2."""
     return -0.5 * (dot(wk.v, wk.v) + dot(wk.u, wk.u) + weighted_product(st.ridge, wk.beta, wk.beta))
@@ -197,7 +197,7 @@ def ml_maximum(st, gene, wk, sd_top, sd_sub, phi, tolerance):
     return value - 0.5 * log_det_random(wk), log_det_s
 
 
-@kernel
+@inner_kernel
 def _ml_step(st, gene, wk, sd_top, sd_sub, phi):
     """Take one step of ``ml_maximum``; return its decrement."""
     score_weight_slope(st.size, st.cells, gene, phi, wk.sums)

@@ -21,7 +21,7 @@ from mlmgen.kernels.gather import gather
 from mlmgen.kernels.grid import merge_weights, point, shrink_to
 from mlmgen.kernels.laplace import ml_maximum
 from mlmgen.kernels.optimize import rho_of
-from mlmgen.kernels.policy import kernel
+from mlmgen.kernels.policy import inner_kernel, kernel
 from mlmgen.kernels.start import separated, starting_values
 
 # Relative weight left out of a p-value.
@@ -90,7 +90,7 @@ def order_points(weights, order):
     return count
 
 
-@kernel
+@inner_kernel
 def set_all(x, value):
     """Set every element of an array."""
     for i in range(x.shape[0]):
@@ -113,7 +113,7 @@ def fit_at(st, gene, wk, at, before):
     return value, log_det
 
 
-@kernel
+@inner_kernel
 def record_effects(wk, contrasts, tw, n):
     """Write estimate and conditional variance of every contrast at the n-th visited point."""
     for c in range(contrasts.weights.shape[0]):
@@ -128,7 +128,7 @@ def record_effects(wk, contrasts, tw, n):
         tw.variance[n, c] = variance
 
 
-@kernel
+@inner_kernel
 def corrected_root(ratio, estimate, log_det_change):
     """Return |r*| from the likelihood ratio (2 x difference), the estimate and log |S_full| / |S_null|."""
     r = math.sqrt(max(ratio, 0.0))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmgen.kernels.laplace import reml_gradient
-from mlmgen.kernels.policy import inlined_kernel, kernel
+from mlmgen.kernels.policy import inlined_kernel, inner_kernel, kernel
 from mlmgen.status import Status
 
 CONVERGED, BOUNDARY = int(Status.CONVERGED), int(Status.BOUNDARY)
@@ -56,14 +56,14 @@ def search_space() -> Search:
     return Search(*(np.zeros(3) for _ in range(6)), np.zeros((3, 3)), np.zeros(3, np.bool_), np.zeros(3))
 
 
-@kernel
+@inner_kernel
 def phi_of(rho):
     """Return the dispersion at the working parameter."""
     half = math.sinh(0.5 * rho)
     return 2.0 * half * half
 
 
-@kernel
+@inner_kernel
 def rho_of(phi):
     """Return the non-negative working parameter of a dispersion."""
     return 2.0 * math.asinh(math.sqrt(0.5 * phi))
@@ -124,18 +124,18 @@ def _curvature_of_rho(st, gene, wk, search):
         search.inverse[2, 2] = 1.0 / curvature
 
 
-@kernel
+@inner_kernel
 def _multiply(A, x, out):
     for i in range(3):
         out[i] = A[i, 0] * x[0] + A[i, 1] * x[1] + A[i, 2] * x[2]
 
 
-@kernel
+@inner_kernel
 def _inner(x, y):
     return x[0] * y[0] + x[1] * y[1] + x[2] * y[2]
 
 
-@kernel
+@inner_kernel
 def _update_inverse(search, scratch):
     """Apply the BFGS update for (step, change); skip it where the curvature is not positive."""
     s, y, A = search.step, search.change, search.inverse
@@ -149,7 +149,7 @@ def _update_inverse(search, scratch):
             A[i, j] += scale * s[i] * s[j] - (scratch[i] * s[j] + s[i] * scratch[j]) / curvature
 
 
-@kernel
+@inner_kernel
 def _limit(search):
     """Shorten a step that would leave the range in which psi can sensibly move at once."""
     t = 1.0
