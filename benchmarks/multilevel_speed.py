@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import other_programs
 from benchmarks.experiments import STRUCTURES, Experiment, draw, experiment, typical
 from mlmgen import __version__, fitting, levels, multilevel
-from mlmgen.cubature import choose
+from mlmgen.cubature import Cubature, choose, cubature
 from mlmgen.types import Counts, GeneFits
 
 DONORS = 40
@@ -28,7 +28,10 @@ LOG_MEAN, LOG_MEAN_SD = -3.7, 0.6
 
 
 class Case(NamedTuple):
-    """One row of the table; ``bar`` is in ms a gene, ``engine`` is ``fast`` or ``general``."""
+    """One row of the table; ``bar`` is in ms a gene, ``engine`` is ``fast`` or ``general``.
+
+    ``degree`` is the cubature's, 0 for the lowest that meets its tolerance.
+    """
 
     structure: str
     family: str = "nb"
@@ -36,6 +39,7 @@ class Case(NamedTuple):
     engine: str = "general"
     likelihood: str = "compressed"
     bar: str = ""
+    degree: int = 0
 
 
 CASES = (
@@ -48,7 +52,8 @@ CASES = (
     Case("slope", "bernoulli"),
     Case("slope", "gaussian"),
     Case("crossed"),
-    Case("two covariates", bar="1.2"),
+    Case("two covariates", bar="1.2", degree=8),
+    Case("two covariates"),
     Case("two covariates", likelihood="exact"),
 )
 # NEBULA-LN and GPBoost have no REML, GPBoost and NEBULA-LN no correlated slopes, lme4 no dispersion worth waiting for.
@@ -138,10 +143,12 @@ def _row(case: Case, data: Data, repeats: int) -> str:
     alone, both = times(ready.fit, repeats, ready.genes), times(ready.with_tests, repeats, ready.genes)
     extra = np.median(both) - np.median(alone)
     name = f"`{STRUCTURES[case.structure].split('+ ', 1)[1]}`".replace("|", "\\|")
+    if case.degree:
+        name += f", degree {case.degree}"
     name += ", every cell" if case.likelihood == "exact" else ", fast engine" if case.engine == "fast" else ""
     print(f"| {name} | {case.family} | {case.method} | {text(alone)} | {extra:.3f} | {case.bar} |", flush=True)
-    sparse = ready.model is not None and ready.model.layout.functions.size and case.likelihood == "compressed"
-    return cubature_note(data, ready.seconds) if sparse else ""
+    chosen = data.experiment.design.functions.shape[1] and not case.degree and case.likelihood == "compressed"
+    return cubature_note(data, ready.seconds) if chosen else ""
 
 
 def prepare(case: Case, data: Data) -> Prepared:
@@ -156,6 +163,10 @@ def prepare(case: Case, data: Data) -> Prepared:
         run = fitting.run_fits
         return Prepared(lambda: run(*fixed, profile=False), lambda: run(*fixed), keep.size, None, spent)
     model = levels.build_model(design, case.family, case.method, likelihood=case.likelihood, means=means)
+    if case.degree:
+        functions = standard(design.functions)
+        index, weight = cubature(design.pattern, np.column_stack([design.log_size, functions]), case.degree)
+        model = model._replace(all=levels.all_cells(design, functions, Cubature(index, weight, case.degree, np.nan)))
     spent = time.process_time() - start
     given = multilevel.responses(counts, design, case.family)
     chosen = keep if design.functions.shape[1] else every
@@ -163,10 +174,15 @@ def prepare(case: Case, data: Data) -> Prepared:
     return Prepared(lambda: run(*fixed, False), lambda: run(*fixed, True), int(chosen.sum()), model, spent)
 
 
+def standard(functions: np.ndarray) -> np.ndarray:
+    """Return covariates with mean 0 and standard deviation 1, as the model has them."""
+    return (functions - functions.mean(axis=0)) / functions.std(axis=0)
+
+
 def cubature_note(data: Data, seconds: float) -> str:
     """Say what degree the cubature took, how many cells it kept, and how long it and all of the model took."""
-    design, functions = data.experiment.design, data.experiment.design.functions
-    functions = (functions - functions.mean(axis=0)) / functions.std(axis=0)
+    design = data.experiment.design
+    functions = standard(design.functions)
     start = time.process_time()
     found = choose(design.pattern, design.log_size, functions, means=data.means)
     spent = time.process_time() - start

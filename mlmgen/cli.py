@@ -26,7 +26,8 @@ STAGES = {
     "simulate": ("mlmgen.stages_tables", "simulate"),
 }
 METHODS = ("glmm", "pseudobulk")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+# Small linear algebra gains nothing from threads, and its last bits would depend on their number.
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def prepare_environment(threads: int) -> None:
     """Set what numpy and numba read when they are first imported; Snakemake does not set numba's."""
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(threads)
+    os.environ["NUMBA_NUM_THREADS"] = str(threads)
+    for name in ONE_THREAD:
+        os.environ[name] = "1"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from mlmgen.compress import (
     panels,
     place_nodes,
 )
-from mlmgen.cubature import MEANS, choose
+from mlmgen.cubature import MEANS, Cubature, choose
 from mlmgen.kernels.families import Gene, Sums
 from mlmgen.kernels.gather import LONG, NODES
 from mlmgen.kernels.model_rows import BERNOULLI, NB, NORMAL, POISSON, Layout, ModelWork
@@ -102,7 +102,8 @@ def build_model(
     ridge = np.where(constant, 0.0, SEPARATED_SD**-2) / x_scale**2
     everything = _elements(0, functions.shape[1] + 1, 0)
     if kind == CELLS:
-        everything = _all_cells(design, panel, functions, likelihood == "exact", means)
+        exact, panel = likelihood == "exact", np.asarray(panel, dtype=np.int64)
+        everything = all_cells(design, functions, choose(panel, design.log_size, functions, exact=exact, means=means))
     return Model(tree, terms, layout, everything, x_scale, z_scale, columns, ridge)
 
 
@@ -295,9 +296,8 @@ def _node_map(design, kind, panel, P: int, binary: bool, exact: bool) -> NodeMap
     return NodeMap(cells, size, placed.weight, log_size, placed.center, placed.half, transform, binary)
 
 
-def _all_cells(design, panel, functions, exact: bool, means) -> Elements:
-    """List the cells that stand for all cells, with their weights."""
-    chosen = choose(np.asarray(panel, dtype=np.int64), design.log_size, functions, exact=exact, means=means)
+def all_cells(design: Design, functions: np.ndarray, chosen: Cubature) -> Elements:
+    """List the cells that stand for all, with their weights; ``functions`` (n, m) as they are in the model."""
     M, P = functions.shape[1] + 1, len(design.X)
     elements = _elements(chosen.index.size, M, P)
     elements.size[:] = np.exp(design.log_size[chosen.index])
@@ -306,7 +306,7 @@ def _all_cells(design, panel, functions, exact: bool, means) -> Elements:
     for k in range(M):
         for m in range(k + 1):
             elements.products[pair[k, m]] = columns[k] * columns[m]
-    elements.start[1:] = np.cumsum(np.bincount(panel[chosen.index], minlength=P))
+    elements.start[1:] = np.cumsum(np.bincount(design.pattern[chosen.index], minlength=P))
     return elements
 
 

@@ -107,10 +107,11 @@ def test_bugs_keep_their_traceback_also_in_the_log(tmp_path):
 
 
 def test_threads_are_set_before_numpy_is_imported(monkeypatch):
-    for name in cli.THREAD_VARIABLES:
-        monkeypatch.setenv(name, "1")
+    for name in ("NUMBA_NUM_THREADS", *cli.ONE_THREAD):
+        monkeypatch.setenv(name, "7")
     cli.prepare_environment(3)
-    assert {os.environ[name] for name in cli.THREAD_VARIABLES} == {"3"}
+    assert os.environ["NUMBA_NUM_THREADS"] == "3"
+    assert {os.environ[name] for name in cli.ONE_THREAD} == {"1"}
 
 
 def test_help_is_light():
