@@ -49,9 +49,10 @@ def wald(fits: GeneFits, design: Design, contrasts: tuple[Contrast, ...]) -> Eff
 
 def satterthwaite(variance: np.ndarray, parts: np.ndarray, most: float) -> np.ndarray:
     """Return 2 v^2 / sum of squares of the parts (last axis), between 1 and ``most``."""
-    spread = (parts**2).sum(axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.isnan(spread), np.nan, np.clip(2.0 * variance**2 / np.maximum(spread, 1e-300), 1.0, most))
+    # The parts as shares of the variance: squares of a runaway fit's numbers overflow.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        spread = ((parts / variance[..., None]) ** 2).sum(axis=-1)
+        return np.where(np.isnan(spread), np.nan, np.clip(2.0 / spread, 1.0, most))
 
 
 def _effect(fits: GeneFits, c: np.ndarray, most: float) -> dict[str, np.ndarray]:

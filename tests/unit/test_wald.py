@@ -154,3 +154,8 @@ def test_genes_without_a_fit_have_no_numbers():
     found = inference.test(counts, design, fits, None, (effect([0, 1]), effect([1, 0], [0, 1])), "gaussian")
     for name in ("estimate", "std_error", "log_pvalue", "statistic", "df"):
         assert np.isnan(getattr(found, name)).all(), name
+
+
+def test_degrees_of_freedom_of_a_runaway_variance_are_the_most_possible():
+    assert wald.satterthwaite(np.array([1.4e73]), np.zeros((1, 4)), 12.0) == 12.0
+    assert wald.satterthwaite(np.array([1.4e173]), np.full((1, 1), 1.4e173), 12.0) == 2.0
