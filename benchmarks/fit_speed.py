@@ -71,9 +71,13 @@ def measure(chosen, nested: bool) -> None:
         "test of a contrast": lambda: inference.test(counts, design, fits, moderated, contrast),
     }
     print(f"| {name}, {len(design.pattern):,} cells, {density:.1%} nonzero | | |")
+    median = {}
     for part, call in parts.items():
         times = np.array([cpu_time(call) for _ in range(chosen.repeats)]) / chosen.genes * 1e3
-        print(f"| | {part} | {np.median(times):.3f} ({times.min():.3f}-{times.max():.3f}) |", flush=True)
+        median[part] = np.median(times)
+        print(f"| | {part} | {median[part]:.3f} ({times.min():.3f}-{times.max():.3f}) |", flush=True)
+    whole, fit = sum([*median.values()][2:]), median["fit and boundary tests"]
+    print(f"| | grid, moderation and test / fit and boundary tests | {whole / fit - 1.0:.2f} |", flush=True)
     for g in range(chosen.glmmtmb):
         glmmtmb(counts, design, fits, g, "nested" if nested else "donor")
 

@@ -22,6 +22,8 @@ STAGES = {
     "fit": ("mlmgen.stages_fit", "fit"),
     "moderate": ("mlmgen.stages_fit", "moderate"),
     "test": ("mlmgen.stages_fit", "test"),
+    "audit": ("mlmgen.stages_audit", "audit"),
+    "stability": ("mlmgen.stages_stability", "stability"),
     "tables": ("mlmgen.stages_tables", "tables"),
     "simulate": ("mlmgen.stages_tables", "simulate"),
 }
@@ -65,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="mlmgen", description="Multilevel differential expression, stage by stage.")
     top.add_argument("--version", action="version", version=f"mlmgen {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_prepare, _pseudobulk, _contrasts, _fit, _moderate, _test, _tables, _simulate):
+    for add in (_prepare, _pseudobulk, _contrasts, _fit, _moderate, _test, _audit, _stability, _tables, _simulate):
         add(commands)
     return top
 
@@ -112,6 +114,8 @@ def _contrasts(commands) -> None:
     command = _stage(commands, "contrasts", "Resolve the contrasts on each cell type's design.")
     _file(command, "--prepared", "prepared files", several=True)
     _methods_to_come(command)
+    description = "also write the table of designs there, as .parquet and .tsv.gz"
+    command.add_argument("--design", metavar="PATH", help=description)
 
 
 def _fit(commands) -> None:
@@ -134,6 +138,25 @@ def _test(commands) -> None:
     _file(command, "--fits", "fits of the shard")
     _file(command, "--moderated", "moderated variances of the cell type")
     _shard(command)
+
+
+def _audit(commands) -> None:
+    command = _stage(commands, "audit", "Refit one method in one cell type with permuted labels and injected effects.")
+    _file(command, "--prepared", "prepared file")
+    _file(command, "--contrasts", "contrasts.json")
+    _method(command)
+    description = "what the fit stage reads of the config"
+    command.add_argument("--fit", type=_json, required=True, metavar="JSON", help=description)
+
+
+def _stability(commands) -> None:
+    command = _stage(commands, "stability", "Fit the reported effects of one cell type without each donor in turn.")
+    _file(command, "--counts", "prepared or pseudobulk file")
+    _file(command, "--contrasts", "contrasts.json")
+    _method(command)
+    command.add_argument("--methods", required=True, nargs="+", choices=METHODS, help="whose reported effects count")
+    command.add_argument("--shards", required=True, type=_positive, metavar="N", help="shards per cell type")
+    _file(command, "--results", "folder that has fits/, moderated/ and tests/")
 
 
 def _tables(commands) -> None:

@@ -154,7 +154,7 @@ def chebyshev_values(x: np.ndarray, K: int) -> np.ndarray:
 
 def chebyshev_transform(K: int) -> np.ndarray:
     """Return M, which takes K Chebyshev moments to weights on the nodes, (K, K)."""
-    M = chebyshev_values(chebyshev_nodes(K), K).T * 2.0 / K
+    M = np.ascontiguousarray(chebyshev_values(chebyshev_nodes(K), K).T) * 2.0 / K
     M[:, 0] = 1.0 / K
     return M
 

@@ -14,6 +14,7 @@ from mlmgen.levels import Model, build_model, model_work
 from mlmgen.multilevel import DISPERSION, RESIDUAL, component_names, responses
 from mlmgen.status import Status
 from mlmgen.types import Counts, Design, GeneFits
+from mlmgen.variance_grid import lower_factors
 
 # Prior standard deviation, in units of the scaled effect, that leaves a group's own data alone to speak.
 UNPOOLED_SD = 100.0
@@ -125,20 +126,9 @@ def parameters(design: Design, model: Model, fits: GeneFits, g: int, family: str
         sigma = np.diag([values[next(names)] for _ in range(q)])
         for i, j in zip(*np.tril_indices(q, -1), strict=True):
             sigma[i, j] = sigma[j, i] = values[next(names)]
-        factors.append(lower_factor(sigma * np.outer(z, z) / scale))
+        factors.append(lower_factors((sigma * np.outer(z, z) / scale)[None])[0])
     phi = {"nb": values.get(DISPERSION, 0.0), "bernoulli": 1.0}.get(family, 0.0)
     return factors, rho_of(phi), scale
-
-
-def lower_factor(sigma: np.ndarray) -> np.ndarray:
-    """Return the lower Cholesky factor of a covariance that may be singular: zero pivots give zero columns."""
-    T = np.zeros_like(sigma)
-    for j in range(len(sigma)):
-        pivot = sigma[j, j] - T[j, :j] @ T[j, :j]
-        if pivot > 1e-12 * max(sigma[j, j], 1e-300):
-            T[j, j] = np.sqrt(pivot)
-            T[j + 1 :, j] = (sigma[j + 1 :, j] - T[j + 1 :, :j] @ T[j, :j]) / T[j, j]
-    return T
 
 
 def _work(model: Model, counts: Counts):

@@ -13,7 +13,8 @@ SCHEMA = "workflow/schemas/config.schema.yaml"
 LONGEST_VALUE = 60  # characters of a wrong value in a message that should fit on a line
 
 # Part of each stage's settings: raising a number redoes the stage and what follows it.
-METHOD_VERSIONS = {"prepare": 2, "pseudobulk": 2, "contrasts": 2, "fit": 2, "moderate": 2, "test": 2, "tables": 2}
+METHOD_VERSIONS = {"prepare": 2, "pseudobulk": 3, "contrasts": 3, "fit": 3, "moderate": 3, "test": 3, "tables": 4}
+METHOD_VERSIONS |= {"audit": 1, "stability": 2}
 
 STAGE_KEYS = {
     "prepare": (
@@ -45,7 +46,9 @@ STAGE_KEYS = {
     ),
     "moderate": (),
     "test": (),
-    "tables": ("name",),
+    "audit": ("audit_splits", "seed"),
+    "stability": (),
+    "tables": ("name", "fdr", "stability", "audit"),
 }
 
 

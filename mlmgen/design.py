@@ -18,6 +18,10 @@ from mlmgen.types import Design, Groups, RandomTerm
 
 __all__ = ["build", "check", "for_samples", "references", "review"]
 
+# Samples beyond those that random intercepts and slopes would fit perfectly: the degrees of freedom of the dispersion,
+# which the tests of slopes take as it is estimated.
+SAMPLES_BESIDE_SLOPES = 10
+
 
 def build(
     obs: pd.DataFrame,
@@ -104,9 +108,10 @@ def for_samples(design: Design) -> Design:
     """Return the design of the sums per sample: one row and one pattern for each sample.
 
     The fixed-effect row is the mean over the sample's cells, cell-level functions included, and the size factor
-    their sum. Of the random terms only intercepts are kept: with one row a sample the dispersion takes the place of
-    what varies within groups, and of intercepts with one sample per group. Terms whose groups cut through samples
-    are left out too.
+    their sum. Of the random terms the intercepts are kept: with one row a sample the dispersion takes the place of
+    what varies within groups, and of intercepts with one sample per group. Slopes of what samples differ in are kept
+    where at least `SAMPLES_BESIDE_SLOPES` samples are left to tell them from the dispersion, as of several visits of
+    each donor. Terms whose groups cut through samples are left out.
     """
     sample, S = design.sample.codes, len(design.sample.levels)
     first = np.unique(sample, return_index=True)[1]
@@ -161,13 +166,33 @@ def _on_patterns(terms: tuple[Term, ...], p: int, found: Patterns) -> tuple[Rand
 
 
 def _sample_terms(design: Design, first: np.ndarray) -> tuple[RandomTerm, ...]:
-    """Return the random intercepts of samples, also those that are written by levels."""
+    """Return the random terms of samples: with their slopes where samples tell these from the dispersion."""
+    slopes = [term for term in _constant_terms(design, first) if term.effects != (INTERCEPT,)]
+    if slopes:
+        terms = _constant_terms(design, first)
+        columns = [term.Z[e][:, None] * (term.codes[:, None] == np.unique(term.codes)) for term in terms
+                   for e in range(len(term.effects))]  # fmt: skip
+        if first.size - np.linalg.matrix_rank(np.hstack(columns)) >= SAMPLES_BESIDE_SLOPES:
+            return terms
     ones, basis = np.ones((1, first.size)), np.zeros(1, dtype=np.int32)
     return tuple(
         RandomTerm(term.name, term.levels, term.codes[first], (INTERCEPT,), ones, basis)
         for term in intercepts(design)
         if determines(design.sample.codes, term.codes) and len(term.levels) < first.size
     )
+
+
+def _constant_terms(design: Design, first: np.ndarray) -> tuple[RandomTerm, ...]:
+    """Return the random terms without the effects that vary within samples, and without one sample per group."""
+    found = []
+    for term in design.terms:
+        Z = term.Z[:, first]
+        constant = (Z[:, design.sample.codes] == term.Z).all(axis=1) & (term.basis == 0)
+        if constant.any() and determines(design.sample.codes, term.codes) and len(term.levels) < first.size:
+            effects = tuple(effect for effect, kept in zip(term.effects, constant, strict=True) if kept)
+            Z, basis = np.ascontiguousarray(Z[constant]), np.zeros(len(effects), dtype=np.int32)
+            found.append(RandomTerm(term.name, term.levels, term.codes[first], effects, Z, basis))
+    return tuple(found)
 
 
 def _sample_means(design: Design, first: np.ndarray) -> np.ndarray:

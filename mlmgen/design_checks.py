@@ -217,7 +217,9 @@ def _check_replicate(terms: tuple[Term, ...], parts: Parts, where: str) -> None:
         f"{seen} the {len(parts.donor.levels):,} donors of {parts.donor.name!r}: "
         f"the glmm would take the {parts.n:,} cells for the replicates and call far too much significant"
     )
-    change = f"Write (1 | {donor}) for {donor}" if parts.donor.name in parts.fixed else f"Add (1 | {donor})"
+    factors = [name for name in parts.within if parts.fixed[name].is_factor and name != parts.donor.name]
+    needed = " + ".join([f"(1 | {donor})", *(f"(1 | {donor}:{quoted(name)})" for name in factors)])
+    change = f"Write {needed} for {donor}" if parts.donor.name in parts.fixed else f"Add {needed}"
     do = f"{change} in the formula, or leave glmm out of methods."
     raise UserError(what, f"{WHERE}, obs of {where}", do)
 

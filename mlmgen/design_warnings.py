@@ -1,5 +1,7 @@
 """What in obs and formula is worth a warning but stops nothing."""
 
+import re
+
 import numpy as np
 
 from mlmgen.design_parts import Grouping, Parts, determines, same_groups
@@ -15,6 +17,9 @@ from mlmgen.random_terms import quoted
 FEWEST_CODES, MOST_CODES = 3, 10
 # Type-I error at 0.05 of a within-donor effect tested with (1 | donor) alone.
 TYPE_I_WITHOUT_SAMPLE_TERM = 0.28
+# Parts of a donor, in the names of columns that are often numbered anew in each donor, and such numbers.
+PARTS_OF_DONORS = re.compile(r"sample|biopsy|specimen|section|slice|aliquot|replicate|well", re.IGNORECASE)
+ANEW = re.compile(r"[A-Za-z]*[ _.-]?[0-9]{1,2}")
 
 
 def warnings_of(parts: Parts, terms: tuple[Term, ...], matrix: ModelMatrix) -> tuple[str, ...]:
@@ -25,6 +30,7 @@ def warnings_of(parts: Parts, terms: tuple[Term, ...], matrix: ModelMatrix) -> t
         *flat_slopes(parts, terms, matrix),
         *many_variances(terms),
         *_mixed_samples(parts),
+        *_numbered_anew(parts, terms),
         *_coded_numbers(parts, terms),
     )
 
@@ -145,6 +151,26 @@ def _mixed_samples(parts: Parts) -> list[str]:
             warnings.append(f"{seen}; {do}")
         elif _is_of_samples(parts, variable):
             warnings.append(f"{seen}; set sample to the obs column of the visit or whatever {name} was measured on")
+    return warnings
+
+
+def _numbered_anew(parts: Parts, terms: tuple[Term, ...]) -> list[str]:
+    """Warn of samples in the formula that lie in several donors because each donor's are numbered from 1."""
+    warnings = []
+    donor = parts.donor
+    for term in terms:
+        group = term.group
+        crosses = not determines(group.codes, donor.codes) and not determines(donor.codes, group.codes)
+        if not crosses or not PARTS_OF_DONORS.search(group.name) or not all(map(ANEW.fullmatch, group.levels)):
+            continue
+        first = cross(group.codes, donor.codes)[1]
+        donors = np.bincount(group.codes[first])
+        own = quoted(group.name)
+        warnings.append(
+            f"{group.name} {group.levels[donors.argmax()]} occurs in {donors.max()} {donor.name}s, and {term.text} "
+            f"takes its cells for one {group.name}; if each {donor.name}'s are numbered anew, write "
+            f"{term.text.replace(f'| {own})', f'| {quoted(donor.name)}:{own})')}"
+        )
     return warnings
 
 

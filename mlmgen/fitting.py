@@ -6,15 +6,14 @@ import numpy as np
 from scipy.special import chdtrc
 
 from mlmgen.compress import SEPARATED_SD, Compressed, compress, for_family, is_nested_intercepts
+from mlmgen.design_rows import DISPERSION, INTERCEPT
 from mlmgen.errors import UserError
 from mlmgen.kernels.engine import FitResult, fit_genes, fit_work
-from mlmgen.multilevel import DISPERSION, fit_any, responses
+from mlmgen.multilevel import fit_any, responses
 from mlmgen.status import Status
 from mlmgen.threads import CHUNK, in_chunks
 from mlmgen.types import Counts, Design, GeneFits
-
-# Points of each axis by the number of components on the variance grid; the last is between replicates.
-AXES = {0: (), 1: (24,), 2: (7, 9), 3: (4, 5, 7)}
+from mlmgen.variance_grid import AXES
 
 
 def fit_shard(
@@ -32,7 +31,7 @@ def fit_shard(
     likelihood: str = "compressed",
     grid: bool = True,
 ) -> GeneFits:
-    """Fit every kept gene; REML fits of nested random intercepts are also profiled on the variance grid.
+    """Fit every kept gene; REML fits with random effects are also profiled on the variance grid.
 
     Parameters
     ----------
@@ -69,8 +68,9 @@ def fit_shard(
     """
     family = "nb" if level == "samples" else family
     refuse_quadrature(design, family, method, integration)
-    if not (grid and can_have_grid(design, family, level, method, likelihood)):
-        return fit_any(counts, design, keep, family, threads, progress, method, integration, nodes, likelihood)
+    if not (grid and has_own_engine(design, family, level, method, likelihood)):
+        grid = grid and can_have_grid(design, level, method)
+        return fit_any(counts, design, keep, family, threads, progress, method, integration, nodes, likelihood, grid)
     packed = for_family(compress(design), family)
     counts = responses(counts, design, family)
     active = active_parameters(packed, family, level)
@@ -84,8 +84,17 @@ def has_grid(fits: GeneFits) -> bool:
     return fits.grid_loglik.shape[1] > 0
 
 
-def can_have_grid(design: Design, family: str, level: str, method: str, likelihood: str) -> bool:
-    """Tell whether a model can be profiled on the variance grid: nested random intercepts of counts by REML."""
+def can_have_grid(design: Design, level: str, method: str) -> bool:
+    """Tell whether a model that the general engine fits is profiled on the variance grid.
+
+    Of samples only with slopes: elsewhere their dispersion is the variance between replicates, which is no axis there.
+    """
+    slopes = any(term.effects != (INTERCEPT,) for term in design.terms)
+    return method == "reml" and bool(design.terms) and (level == "cells" or slopes)
+
+
+def has_own_engine(design: Design, family: str, level: str, method: str, likelihood: str) -> bool:
+    """Tell whether a model has the engine of nested random intercepts of counts by REML."""
     plain = family != "gaussian" and method == "reml" and likelihood == "compressed"
     return plain and is_nested_intercepts(design) and bool(design.terms or level == "samples")
 
@@ -182,7 +191,7 @@ def _gene_fits(counts, design, packed, active, shape, result) -> GeneFits:
         covariance=result.covariance,
         sensitivity=np.zeros((G, 0, p, p)),
         variance=variance,
-        variance_se=_log_variance_errors(variance, columns, result.V),
+        variance_se=_variance_errors(variance, columns, result.V),
         variance_pvalue=pvalue,
         loglik=result.loglik,
         status=result.status,
@@ -190,19 +199,18 @@ def _gene_fits(counts, design, packed, active, shape, result) -> GeneFits:
         grid_shape=shape[columns],
         grid_low=result.box[:, columns, 0],
         grid_high=result.box[:, columns, 1],
+        grid_unit=np.zeros((G, len(columns))),
         grid_loglik=_in_order(result.profile, shape, columns),
     )
 
 
-def _log_variance_errors(variance, columns, V) -> np.ndarray:
-    """Return standard errors of log variances from those of the standard deviations and of rho, NaN at zero."""
+def _variance_errors(variance, columns, V) -> np.ndarray:
+    """Return standard errors of log variances from those of standard deviations, and those of rho; NaN at zero."""
     out = np.full(variance.shape, np.nan)
     for v, column in enumerate(columns):
-        x = variance[:, v]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # d log sigma^2 / d sigma = 2 / sigma; d log phi / d rho = sinh(rho) / phi = sqrt(1 + 2 / phi).
-            slope = np.sqrt(1.0 + 2.0 / x) if column == 2 else 2.0 / np.sqrt(x)
-            out[:, v] = np.where(x > 0, slope * np.sqrt(V[:, column, column]), np.nan)
+        # d log sigma^2 / d sigma = 2 / sigma.
+        slope = 0.5 * np.sqrt(variance[:, v]) if column < 2 else np.ones(len(variance))
+        np.divide(np.sqrt(V[:, column, column]), slope, out=out[:, v], where=variance[:, v] > 0)
     return out
 
 
@@ -224,4 +232,4 @@ def concatenate(shards: list[GeneFits]) -> GeneFits:
 
 _PER_GENE = ("beta", "std_error", "std_error_full", "covariance", "sensitivity", "variance", "variance_se")
 _PER_GENE += ("variance_pvalue", "loglik", "status", "n_iter")
-_PER_GENE += ("grid_low", "grid_high", "grid_loglik")
+_PER_GENE += ("grid_low", "grid_high", "grid_unit", "grid_loglik")

@@ -7,9 +7,10 @@ import numpy as np
 from scipy.special import ndtri_exp
 
 from mlmgen.compress import Compressed, compress, for_family
-from mlmgen.fitting import active_parameters, grid_shape, has_grid, separated_ridge, thread_work
+from mlmgen.fitting import active_parameters, grid_shape, has_own_engine, separated_ridge, thread_work
 from mlmgen.kernels.arrowhead import Work, workspace
 from mlmgen.kernels.mixture import Contrasts, TestWork, test_genes
+from mlmgen.model_tests import test_any
 from mlmgen.multilevel import DISPERSION, responses
 from mlmgen.threads import CHUNK, in_chunks
 from mlmgen.types import Contrast, Counts, Design, Effects, GeneFits, Moderated
@@ -28,40 +29,47 @@ def test(
     counts: Counts,
     design: Design,
     fits: GeneFits,
-    moderated: Moderated,
+    moderated: Moderated | None,
     contrasts: tuple[Contrast, ...],
     family: str = "nb",
     level: str = "cells",
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
+    likelihood: str = "compressed",
 ) -> Effects:
     """Test every contrast of every fitted gene.
 
     Parameters
     ----------
-    counts, design, family, level, threads, progress
+    counts, design, family, level, threads, progress, likelihood
         As for ``fitting.fit_shard``.
     fits, moderated
-        Of the same genes.
+        Of the same genes. Without posterior weights (K = 0) the tests are t and F tests, `mlmgen.wald`.
     contrasts : tuple of Contrast
     """
     family = "nb" if level == "samples" else family
-    if not has_grid(fits):
+    if moderated is None or not moderated.weights.shape[1]:
         return wald(fits, design, contrasts)
-    packed, counts = for_family(compress(design), family), responses(counts, design, family)
-    shape = grid_shape(active_parameters(packed, family, level), level)
-    engine = engine_variances(packed, fits, moderated)
     effects = np.full((len(counts.genes), len(contrasts), 4), np.nan)
     log_p = np.full(effects.shape[:2], np.nan)
     ranks = np.array([len(contrast.weights) for contrast in contrasts])
     for rank in np.unique(ranks):
         of_rank = np.flatnonzero(ranks == rank)
-        bundle = contrast_designs(packed, [contrasts[c] for c in of_rank])
-        report = progress if rank == ranks.max() else None
-        effects[:, of_rank], log_p[:, of_rank] = _run(
-            packed, counts, fits, engine, shape, bundle, level == "samples", threads, report
-        )
+        together, report = [contrasts[c] for c in of_rank], progress if rank == ranks.max() else None
+        if has_own_engine(design, family, level, fits.method, likelihood):
+            found = test_nested(counts, design, fits, moderated, together, family, level, threads, report)
+        else:
+            found = test_any(counts, design, fits, moderated, together, family, likelihood, threads, report)
+        effects[:, of_rank], log_p[:, of_rank] = found
     return _effects(contrasts, ranks, effects, log_p)
+
+
+def test_nested(counts, design, fits, moderated, contrasts, family, level, threads, progress):
+    """Test contrasts of one rank with the engine of nested intercepts, as ``model_tests.test_any``."""
+    packed, counts = for_family(compress(design), family), responses(counts, design, family)
+    shape = grid_shape(active_parameters(packed, family, level), level)
+    engine, bundle = engine_variances(packed, fits, moderated), contrast_designs(packed, contrasts)
+    return _run(packed, counts, fits, engine, shape, bundle, level == "samples", threads, progress)
 
 
 def _run(packed, counts, fits, engine, shape, bundle, samples: bool, threads: int, progress):

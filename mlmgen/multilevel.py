@@ -5,13 +5,22 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import chdtrc
 
+from mlmgen.design_rows import DISPERSION, RESIDUAL
 from mlmgen.kernels.multilevel import ModelResult, fit_models
 from mlmgen.levels import Model, build_model, model_work
 from mlmgen.status import Status
 from mlmgen.threads import CHUNK, in_chunks
 from mlmgen.types import Counts, Design, GeneFits
+from mlmgen.variance_grid import (
+    empty_profile,
+    parameters_of,
+    plan,
+    profile,
+    ridges,
+    units,
+    with_grid,
+)
 
-DISPERSION, RESIDUAL = "dispersion", "residual"
 # Mean counts per cell up to which genes share a cubature: a higher mean needs more nodes, a mean above all of them
 # every cell.
 TIERS = ((1e-3, 0.1), (1e-3, 1.0), (1e-3, 30.0))
@@ -28,18 +37,40 @@ def fit_any(
     integration: str,
     nodes: int,
     likelihood: str,
+    grid: bool = False,
     tests: bool = True,
 ) -> GeneFits:
-    """Fit every kept gene; arguments as for ``fit.fit_shard``, ``tests`` adds the p-values of the variances."""
+    """Fit every kept gene; arguments as for ``fitting.fit_shard``, ``tests`` adds the p-values of the variances."""
     counts = responses(counts, design, family)
     unit = np.ones(len(counts.genes))
     if family == "gaussian":
         counts, unit = standardize(counts, design.pattern.size)
-    result, model = None, None
-    for exact, means, chosen in _tiers(counts, design, keep, family, likelihood):
-        model = build_model(design, family, method, integration, nodes, "exact" if exact else "compressed", means)
+    result, tiers = None, models_of_tiers(counts, design, keep, family, method, likelihood, integration, nodes)
+    for model, chosen in tiers:
         result = run_models(model, counts, chosen, threads, progress, tests, result)
-    return _gene_fits(counts, design, model, family, method, in_units(result, unit, model, method))
+    fits = _gene_fits(counts, design, model, family, method, in_units(result, unit, model, method))
+    return profiled(fits, counts, design, tiers, family, threads) if grid and integration == "laplace" else fits
+
+
+def models_of_tiers(
+    counts: Counts, design: Design, keep, family: str, method: str, likelihood: str, integration="laplace", nodes=9
+) -> list[tuple[Model, np.ndarray]]:
+    """Return a model for each tier of genes, and the genes in it, (G,) bool."""
+    return [
+        (build_model(design, family, method, integration, nodes, "exact" if exact else "compressed", means), chosen)
+        for exact, means, chosen in _tiers(counts, design, keep, family, likelihood)
+    ]
+
+
+def profiled(fits: GeneFits, counts: Counts, design: Design, tiers, family: str, threads: int) -> GeneFits:
+    """Return fits with their variance grids; ``counts`` are responses in the kernels' units."""
+    model = tiers[-1][0]
+    chosen = plan(design, model)
+    psi, scale = parameters_of(design, model, fits, family)
+    found, ridge = empty_profile(len(fits.genes), chosen), ridges(model, fits)
+    for of_tier, genes in tiers:
+        profile(of_tier, chosen, counts, genes & np.isfinite(fits.loglik), ridge, psi, threads, found)
+    return with_grid(fits, chosen, found, units(design, model, chosen, fits, scale))
 
 
 def _tiers(counts: Counts, design: Design, keep, family: str, likelihood: str):
@@ -162,6 +193,7 @@ def _gene_fits(counts, design, model, family, method, result) -> GeneFits:
         grid_shape=np.zeros(V, dtype=np.int64),
         grid_low=np.full((G, V), np.nan),
         grid_high=np.full((G, V), np.nan),
+        grid_unit=np.zeros((G, V)),
         grid_loglik=np.zeros((G, 0)),
     )
 
@@ -218,10 +250,8 @@ def _components(design, model, family, method, result):
             pvalues.append(_without(result, first + i * (i + 1) // 2 + i, q - 1) if i == j else np.full(len(T), np.nan))
     if family == "nb":
         rho = result.psi[:, -1]
-        phi = 2.0 * np.sinh(0.5 * rho) ** 2
-        estimates.append(phi)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            errors.append(np.where(phi > 0, np.sinh(rho) / phi * np.sqrt(result.V[:, -1, -1]), np.nan))
+        estimates.append(2.0 * np.sinh(0.5 * rho) ** 2)
+        errors.append(np.where(rho > 0, np.sqrt(result.V[:, -1, -1]), np.nan))
         pvalues.append(_without(result, result.psi.shape[1] - 1, 0))
     elif family == "gaussian":
         estimates.append(result.scale)

@@ -1,6 +1,8 @@
 """Which random terms of a design are replicates: random intercepts, also those written by levels."""
 
 import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +14,31 @@ INTERCEPT = "(Intercept)"
 CARRIED = 1e-10
 # Below it a column has no part of a random effect, as the largest part is 1.
 ROUNDING = 1e-6
+CELL = "cell"
+
+
+class Replicate(NamedTuple):
+    """What a contrast's independent repetitions are.
+
+    Attributes
+    ----------
+    name : str
+        The grouping factor, or ``cell`` where no random term carries the contrast.
+    number : int
+        Its groups.
+    df : float
+        Degrees of freedom that they leave for their own variance, those of `most_degrees_of_freedom`.
+    inside : str
+        The grouping factor that this one is nested in, ``donor`` for ``donor:condition``; empty if there is none.
+    df_inside : float
+        Degrees of freedom left where comparisons are made within its groups: 7 of 8 pairs.
+    """
+
+    name: str
+    number: int
+    df: float
+    inside: str
+    df_inside: float
 
 
 def intercepts(design: Design) -> tuple[RandomTerm, ...]:
@@ -51,14 +78,64 @@ def most_degrees_of_freedom(design: Design, weights: np.ndarray) -> float:
     design : Design
     weights : (r, p) rows of the contrast
     """
+    most = float(design.pattern.size - len(design.coefficients))
+    for _, regression in _regressions(design, weights):
+        most = min(most, float(len(regression) - _rank(regression)))
+    return max(most, 1.0)
+
+
+def replicate(design: Design, weights: np.ndarray) -> Replicate:
+    """Return the replicate of a contrast: of the random terms that carry it, the one that limits it most.
+
+    Parameters
+    ----------
+    design : Design
+    weights : (r, p) rows of the contrast
+    """
+    n = design.pattern.size
+    df = float(max(n - len(design.coefficients), 1))
+    found = Replicate(CELL, n, df, "", df)
+    for name, regression in _regressions(design, weights):
+        df = float(max(len(regression) - _rank(regression), 1))
+        if df < found.df:
+            outer = _outer(design, name)
+            inside = df if outer is None else _df_inside(regression, outer[1])
+            found = Replicate(name, len(regression), df, "" if outer is None else outer[0], inside)
+    return found
+
+
+def _regressions(design: Design, weights: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each grouping factor that carries a contrast with the columns that it carries, one row a group."""
     used = np.any(weights != 0.0, axis=0)
-    most = design.pattern.size - len(design.coefficients)
     for name in dict.fromkeys(term.name for term in design.terms):
         carried, parts = _carried(design, [term for term in design.terms if term.name == name])
         for regression in parts.transpose(1, 0, 2):
             if np.any(np.abs(regression[:, carried & used]) > ROUNDING):
-                most = min(most, len(regression) - np.linalg.matrix_rank(regression[:, carried], tol=ROUNDING))
-    return float(max(most, 1))
+                yield name, regression[:, carried]
+
+
+def _rank(columns: np.ndarray) -> int:
+    return int(np.linalg.matrix_rank(columns, tol=ROUNDING))
+
+
+def _outer(design: Design, name: str) -> tuple[str, np.ndarray] | None:
+    """Return the finest grouping factor with an intercept that one is nested in: its name, and its group of each."""
+    inner = np.unique(next(term.codes for term in design.terms if term.name == name), return_inverse=True)[1]
+    outer = []
+    for term in intercepts(design):
+        first = np.unique(inner, return_index=True)[1]
+        groups = np.unique(term.codes, return_inverse=True)[1]
+        size = groups.max() + 1
+        if term.name != name and size < first.size and (groups == groups[first][inner]).all():
+            outer.append((size, term.name, groups[first]))
+    return max(outer, key=lambda found: found[0])[1:] if outer else None
+
+
+def _df_inside(regression: np.ndarray, outer: np.ndarray) -> float:
+    """Return the degrees of freedom of a regression with a mean for each outer group."""
+    size = np.bincount(outer)
+    means = np.stack([np.bincount(outer, column) / size for column in regression.T], axis=1)
+    return float(max(len(regression) - size.size - _rank(regression - means[outer]), 1))
 
 
 def _carried(design: Design, terms: list[RandomTerm]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from mlmgen import config, io
 from mlmgen.errors import UserError, listing
 from mlmgen.progress import say
 from mlmgen.stages_fit import refuse_quadrature
+from mlmgen.types import Contrast
 
 REASONS_SHOWN = 3  # cell types named in a message
 
@@ -91,7 +92,18 @@ def _checked_obs(input: str, settings: dict, formula, selected: list[str], metho
     steps.check_unique(np.asarray(obs.index), "cell", f"{input}, obs names", remedy)
     of_cell = steps.codes(obs, settings["cell_type"], selected, settings["cell_types"] == "all", input)
     plan, warnings = steps.plan(obs[of_cell >= 0], formula, settings, input, methods)
-    return obs, of_cell, plan, list(warnings)
+    return obs, of_cell, plan, [*warnings, *_origin_warnings(input, obs, of_cell >= 0, formula, plan)]
+
+
+def _origin_warnings(input: str, obs, selected: np.ndarray, formula, plan) -> tuple[str, ...]:
+    """Look at columns that no stage uses for what they say about the donors."""
+    from mlmgen import design_origins
+    from mlmgen import formula as formulas
+
+    names = design_origins.origin_columns([name for name in io.obs_columns(input) if name not in obs.columns])
+    table = obs.join(io.read_obs(input, dict.fromkeys(names, "obs")))[selected]
+    factors = [name for name in formulas.fixed_variables(formula) if name in plan.reference]
+    return design_origins.origin_warnings(table, plan.donor, factors, plan.sample)
 
 
 def _checked_counts(input: str, settings: dict):
@@ -187,9 +199,14 @@ def pseudobulk(prepared: Sequence[str], output: Sequence[str], settings: dict, t
 
 
 def contrasts(
-    prepared: Sequence[str], output: str, settings: dict, threads: int = 1, methods: Sequence[str] = ()
+    prepared: Sequence[str],
+    output: str,
+    settings: dict,
+    threads: int = 1,
+    methods: Sequence[str] = (),
+    design: str | None = None,
 ) -> None:
-    """Resolve the contrasts on the design of each cell type.
+    """Resolve the contrasts on the design of each cell type, and say what they can find there.
 
     A contrast that one cell type cannot estimate (a level is not there) is left out for it with a
     warning; one that none can is an error.
@@ -199,7 +216,8 @@ def contrasts(
     prepared : sequence of str
     output : str
         JSON: ``contrasts``, the names in order; ``cell_types``, for each the list of its contrasts with
-        ``name``, ``expression`` and ``weights``; ``left_out``, for each the reason by name.
+        ``name``, ``expression`` and ``weights``; ``left_out``, for each the reason by name; ``design``, for each the
+        list of `mlmgen.design_lint.Row`.
     settings : dict
         ``contrasts``: list of [name, expression or list of expressions], or None for every coefficient but the
         intercept. ``integration`` of the fits.
@@ -207,6 +225,8 @@ def contrasts(
         Not used.
     methods : sequence of str
         As for `resolved`.
+    design : str, optional
+        The table of designs, without a suffix.
     """
     metas = {path: io.read_meta(path) for path in prepared}
     designs = {meta["cell_type"]: io.read_design(path) for path, meta in metas.items() if not meta["skipped"]}
@@ -214,8 +234,35 @@ def contrasts(
     for cell_type, reasons in found["left_out"].items():
         for name, reason in reasons.items():
             say(f"contrasts: warning: {cell_type}: {name} cannot be estimated: {reason}")
+    sources = {meta["cell_type"]: path for path, meta in metas.items()}
+    found["design"] = {
+        name: _described(name, sources[name], one, found["cell_types"][name]) for name, one in designs.items()
+    }
+    if design is not None:
+        _write_designs(design, found["design"])
     io.write_json(output, found)
     say(f"contrasts: {listing(found['contrasts'])}")
+
+
+def _described(cell_type: str, path: str, design, stored: list[dict]) -> list[dict]:
+    """Describe the contrasts of a cell type, also in the log."""
+    from mlmgen import design_lint
+
+    contrasts = tuple(Contrast(c["name"], c["expression"], np.array(c["weights"], dtype=float)) for c in stored)
+    mean = design_lint.typical_mean(io.read_gene_statistics(path), io.read_meta(path)["n_cells"])
+    rows = design_lint.lint(cell_type, design, contrasts, mean)
+    for row in rows:
+        say(f"contrasts: {design_lint.line(row)}")
+        if row.warning:
+            say(f"contrasts: warning: {cell_type}: {row.warning}")
+    return [row._asdict() for row in rows]
+
+
+def _write_designs(path: str, rows: dict[str, list[dict]]) -> None:
+    from mlmgen import tables
+
+    io.write_table(path, tables.designs([row for of_one in rows.values() for row in of_one]))
+    say(f"contrasts: {path}.parquet and .tsv.gz")
 
 
 def resolved(designs: dict, settings: dict, methods: Sequence[str]) -> dict:

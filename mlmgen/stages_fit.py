@@ -1,6 +1,7 @@
 """The stages fit, moderate and test: files in, files out. Nothing here imports pandas or anndata."""
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +16,11 @@ from mlmgen.status import Status, label
 from mlmgen.types import Contrast, Counts, Design, Effects, GeneFits, Moderated
 
 LEVEL = {"glmm": "cells", "pseudobulk": "samples"}
-# As numba names its cached files: fits with a variance grid, fits of every other model, moderated tests.
-GRID_KERNEL, MODEL_KERNEL, TEST_KERNEL = "engine.fit_genes", "multilevel.fit_models", "mixture.test_genes"
-COMPILING = {GRID_KERNEL: "about a minute", MODEL_KERNEL: "about three minutes", TEST_KERNEL: "about a minute"}
+# As numba names its cached files: fits, variance grids and moderated tests of nested intercepts and of other models.
+NESTED_FIT, NESTED_TEST = "engine.fit_genes", "mixture.test_genes"
+MODEL_FIT, MODEL_GRID, MODEL_TEST = "multilevel.fit_models", "model_grid.profile_models", "model_tests.test_models"
+# Seconds.
+COMPILING = {NESTED_FIT: 60, NESTED_TEST: 60, MODEL_FIT: 60, MODEL_GRID: 30, MODEL_TEST: 30}
 
 
 class Options(NamedTuple):
@@ -90,7 +93,7 @@ def _fit(counts, method, genes, settings, threads, name, meta, statistics) -> Ge
     if method == "glmm":
         refuse_cells_as_replicates(design, counts)
         refuse_quadrature(design, o.integration, counts)
-    announce_compilation(fit_kernel(design, o, level), name)
+    announce_compilation(fit_kernels(design, o, level), name)
     progress = Progress(stop - start, name)
     data = log_normalized(data, design) if o.family == "gaussian" else data
     fits = fit_shard(
@@ -121,12 +124,19 @@ def log_normalized(counts: Counts, design: Design) -> Counts:
     return dataclasses.replace(counts, values=np.log1p(counts.values / size[counts.rows]))
 
 
-def fit_kernel(design: Design, options: Options, level: str) -> str:
-    """Return the kernel that `mlmgen.fitting.fit_shard` will run."""
-    from mlmgen.fitting import can_have_grid
+def fit_kernels(design: Design, options: Options, level: str, grid: bool = True) -> tuple[str, ...]:
+    """Return the kernels that `mlmgen.fitting.fit_shard` will run."""
+    from mlmgen.fitting import can_have_grid, has_own_engine
 
-    grid = can_have_grid(design, options.family, level, options.method, options.likelihood)
-    return GRID_KERNEL if grid else MODEL_KERNEL
+    if grid and has_own_engine(design, options.family, level, options.method, options.likelihood):
+        return (NESTED_FIT,)
+    return (MODEL_FIT, MODEL_GRID) if grid and can_have_grid(design, level, options.method) else (MODEL_FIT,)
+
+
+def test_kernels(design: Design, options: Options, level: str) -> tuple[str, ...]:
+    """Return the kernels that `mlmgen.inference.test` will run for fits made with a grid where there can be one."""
+    fitted = fit_kernels(design, options, level)
+    return (NESTED_TEST,) if NESTED_FIT in fitted else (MODEL_TEST,) if MODEL_GRID in fitted else ()
 
 
 def moderate(counts: str, fits: list[str], output: str, settings: dict, threads: int) -> None:
@@ -148,7 +158,11 @@ def moderate(counts: str, fits: list[str], output: str, settings: dict, threads:
     meta, joined = shards[0][1], fitting.concatenate([shard for shard, _ in shards])
     name = f"moderate {meta['method']}, {meta['cell_type']}"
     moderated = moderate.moderate(joined, _log_totals(io.read_gene_statistics(counts), meta))
-    how = "" if fitting.has_grid(joined) else ", variances stay as fitted (this model has no prior)"
+    how = ""
+    if not fitting.has_grid(joined):
+        how = ", variances stay as fitted (this model has no prior)"
+    elif not moderated.weights.shape[1]:
+        how = f", too few for a prior of the variances ({moderate.FEW_GENES}): t tests with few degrees of freedom"
     say(f"{name}: {np.isfinite(joined.loglik).sum():,} genes fitted{how}")
     io.write_record(output, moderated, meta)
 
@@ -201,14 +215,17 @@ def test(
 
 
 def _test(counts, genes, fits, moderated, contrasts, meta, threads, name) -> Effects:
-    from mlmgen import fitting, inference
+    from mlmgen import inference
 
     design, data = io.read_design(counts), io.read_counts(counts, *genes)
-    if fitting.has_grid(fits):
-        announce_compilation(TEST_KERNEL, name)
+    o, level = options_of(meta["settings"], meta["method"]), LEVEL[meta["method"]]
+    if moderated.weights.shape[1]:
+        announce_compilation(test_kernels(design, o, level), name)
     progress = Progress(len(fits.genes), name)
-    family, level = options_of(meta["settings"], meta["method"]).family, LEVEL[meta["method"]]
-    effects = inference.test(data, design, fits, moderated, contrasts, family, level, threads, progress)
+    data = log_normalized(data, design) if o.family == "gaussian" else data
+    effects = inference.test(
+        data, design, fits, moderated, contrasts, o.family, level, threads, progress, o.likelihood
+    )  # fmt: skip
     progress.finish(f"{len(contrasts)} contrast{'s' * (len(contrasts) != 1)}")
     return effects
 
@@ -239,20 +256,23 @@ def refuse_quadrature(design: Design, integration: str, where: str) -> None:
     raise UserError(what, f"configuration keys integration and formula, {where}", do)
 
 
-def announce_compilation(kernel: str, name: str) -> None:
-    """Say that a job will seem to hang where no compiled code of a kernel is cached yet.
+def announce_compilation(kernels: tuple[str, ...], name: str) -> None:
+    """Say that a job will seem to hang where no compiled code of its kernels is cached yet.
 
     Parameters
     ----------
-    kernel : str
-        Module and function, as `GRID_KERNEL`.
+    kernels : tuple of str
+        Module and function, as `NESTED_FIT`.
     name : str
         Of the job.
     """
     from mlmgen.kernels import policy  # noqa: F401  (it decides where the cache is)
 
-    if not any(Path(os.environ["NUMBA_CACHE_DIR"]).glob(f"*/{kernel}-*.nbi")):
-        say(f"{name}: compiling kernels, once per machine and version: {COMPILING[kernel]}")
+    folder = Path(os.environ["NUMBA_CACHE_DIR"])
+    seconds = sum(COMPILING[kernel] for kernel in kernels if not any(folder.glob(f"*/{kernel}-*.nbi")))
+    if seconds:
+        about = "a minute" if seconds <= 60 else f"{math.ceil(seconds / 60)} minutes"
+        say(f"{name}: compiling kernels, once per machine and version: about {about}")
 
 
 def read_contrasts(path: str, cell_type: str) -> tuple[Contrast, ...]:
@@ -272,7 +292,7 @@ def not_fitted(genes: tuple[str, ...], method: str) -> GeneFits:
     G = len(genes)
     of_genes, status = np.full(G, np.nan), np.full(G, Status.FILTERED, dtype=np.int8)
     wide = ("beta", "std_error", "std_error_full", "variance", "variance_se", "variance_pvalue")
-    wide += ("grid_low", "grid_high", "grid_loglik")
+    wide += ("grid_low", "grid_high", "grid_unit", "grid_loglik")
     return GeneFits(
         genes=tuple(genes),
         coefficients=(),

@@ -23,7 +23,7 @@ def tables(
     settings: dict,
     threads: int,
 ) -> None:
-    """Write the four tables, each as parquet and tsv.gz, and ``summary.txt``.
+    """Write the tables, each as parquet and tsv.gz, and ``summary.txt``.
 
     Parameters
     ----------
@@ -39,31 +39,101 @@ def tables(
     results : str
         The run's folder: ``fits/``, ``moderated/`` and ``tests/`` are read, tables written beside them.
     settings : dict
-        ``name`` of the run.
+        ``name`` of the run; ``fdr``, ``bh`` or ``weighted``; ``stability``, whether donors were left out, which is read
+        from ``stability/``; ``audit``, whether there are audits to report, which are read from ``audit/``.
     threads : int
     """
-    from mlmgen import summary
+    from mlmgen import audit_tables, summary
     from mlmgen import tables as assemble
 
     folder, resolved = Path(results), io.read_json(contrasts)
     found = [
-        read_results(folder, path, method, shards, resolved["left_out"]) for path in prepared for method in methods
+        read_results(folder, path, method, shards, resolved["left_out"], resolved["design"])
+        for path in prepared
+        for method in methods
     ]
     made = {
-        "effects": assemble.effects(found, resolved["contrasts"]),
+        "effects": assemble.effects(found, resolved["contrasts"], settings.get("fdr") == "weighted"),
         "coefficients": assemble.coefficients(found),
         "variances": assemble.variances(found),
+        "priors": assemble.priors(found),
         "fits": assemble.fits(found),
     }
+    made |= compared(folder, prepared, methods, found, made["effects"], settings)
+    audits = read_audits(folder, prepared, methods) if settings.get("audit") else None
+    if audits is not None:
+        made |= {"audit": audit_tables.audit(audits), "audit_qq": audit_tables.audit_qq(audits)}
     for name, table in made.items():
         io.write_table(folder / name, table)
         say(f"tables: {folder / name}.parquet and .tsv.gz, {len(table):,} rows")
+    delete_tables(folder, {"concordance", "stability", "audit", "audit_qq"} - made.keys())
     overviews = [overview(path, contrasts, input) for path in prepared]
-    io.write_text(folder / "summary.txt", summary.text(settings["name"], overviews, made["effects"], made["fits"]))
+    audited = audit_tables.words(made["audit"]) if audits is not None else ""
+    text = summary.text(settings["name"], overviews, made["effects"], made["fits"], audited)
+    io.write_text(folder / "summary.txt", text)
 
 
-def read_results(folder: Path, prepared: str, method: str, shards: int, left_out: dict):
+def compared(folder: Path, prepared: list[str], methods: list[str], found: list, effects, settings: dict) -> dict:
+    """Build the table of both methods or, of a run with one, that of its stability.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        Empty for one method without stability.
+    """
+    from mlmgen import concordance
+    from mlmgen.stability import LeftOut
+
+    steady = None
+    if settings.get("stability"):
+        pairs = [(path, method) for path in prepared for method in methods]
+        left = {
+            (io.read_meta(path)["cell_type"], method): io.read_record(
+                folder / "stability" / method / f"{Path(path).stem}.npz", LeftOut
+            )[0]
+            for path, method in pairs
+        }
+        steady = concordance.stability(found, left, effects, settings.get("fdr") == "weighted")
+    if len(methods) > 1:
+        return {"concordance": concordance.concordance(found, effects, steady)}
+    return {} if steady is None else {"stability": steady}
+
+
+def delete_tables(folder: Path, names: set[str]) -> None:
+    """Delete tables that an earlier run of the same name wrote and this one does not."""
+    for path in (folder / f"{name}{suffix}" for name in names for suffix in (".parquet", ".tsv.gz")):
+        path.unlink(missing_ok=True)
+
+
+def read_audits(folder: Path, prepared: list[str], methods: list[str]) -> list:
+    """Read the audits of all cell types and methods.
+
+    Returns
+    -------
+    list of audit_tables.Audited
+    """
+    from mlmgen import audit_tables
+    from mlmgen.audit import Audit
+
+    found = []
+    for path in prepared:
+        cell_type = io.read_meta(path)["cell_type"]
+        for method in methods:
+            record, _ = io.read_record(folder / "audit" / method / f"{Path(path).stem}.npz", Audit)
+            found.append(audit_tables.Audited(cell_type, method, record))
+    return found
+
+
+def read_results(folder: Path, prepared: str, method: str, shards: int, left_out: dict, design_rows: dict):
     """Read what one method found in one cell type.
+
+    Parameters
+    ----------
+    folder : Path
+    prepared, method : str
+    shards : int
+    left_out, design_rows : dict
+        ``left_out`` and ``design`` of ``contrasts.json``.
 
     Returns
     -------
@@ -78,6 +148,7 @@ def read_results(folder: Path, prepared: str, method: str, shards: int, left_out
     fits = [io.read_record(folder / "fits" / path, GeneFits) for path in of_shards]
     design, settings = fitted_design(prepared, meta, method), fits[0][1]["settings"]
     family = options_of(settings, method).family
+    described = design_rows.get(meta["cell_type"], []) if method == "glmm" else []
     return assemble.Results(
         cell_type=meta["cell_type"],
         method=method,
@@ -94,6 +165,7 @@ def read_results(folder: Path, prepared: str, method: str, shards: int, left_out
         fits=fitting.concatenate([shard for shard, _ in fits]),
         moderated=io.read_record(folder / "moderated" / method / f"{slug}.npz", Moderated)[0],
         effects=assemble.join([io.read_record(folder / "tests" / path, Effects)[0] for path in of_shards]),
+        cautions={row["contrast"]: row["caution"] for row in described if row["caution"]},
     )
 
 
@@ -132,8 +204,12 @@ def overview(prepared: str, contrasts: str, input: str | None):
     from mlmgen import summary
 
     meta = io.read_meta(prepared)
-    left_out = io.read_json(contrasts)["left_out"].get(meta["cell_type"], {})
+    resolved = io.read_json(contrasts)
+    left_out, described = (
+        resolved[key].get(meta["cell_type"], empty) for key, empty in (("left_out", {}), ("design", []))
+    )
     notes = [f"{name} is not tested: {reason}" for name, reason in left_out.items()]
+    notes += [row["warning"] for row in described if row["warning"]]
     return summary.CellType(
         name=meta["cell_type"],
         n_cells=meta["n_cells"],
@@ -143,6 +219,7 @@ def overview(prepared: str, contrasts: str, input: str | None):
         warnings=(*meta["warnings"], *notes),
         true_log2fc={} if meta["skipped"] else true_effects(prepared, contrasts, input, meta["cell_type"]),
         genes=io.read_gene_statistics(prepared)["gene"],
+        designs=tuple(described),
     )
 
 

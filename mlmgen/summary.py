@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mlmgen.design_lint import degrees
+
 FDR = 0.05
 
 
@@ -23,6 +25,8 @@ class CellType:
     true_log2fc : dict of str to (G,) float64
         Simulated truth by contrast, in the order of the genes of the input; empty for real data.
     genes : tuple of str, length G
+    designs : tuple of dict
+        A row of the table of designs for each contrast.
     """
 
     name: str
@@ -33,9 +37,12 @@ class CellType:
     warnings: tuple[str, ...]
     true_log2fc: dict
     genes: tuple[str, ...]
+    designs: tuple[dict, ...] = ()
 
 
-def text(name: str, cell_types: Sequence[CellType], effects: pd.DataFrame, fits: pd.DataFrame) -> str:
+def text(
+    name: str, cell_types: Sequence[CellType], effects: pd.DataFrame, fits: pd.DataFrame, audited: str = ""
+) -> str:
     """Write the summary.
 
     Parameters
@@ -45,15 +52,22 @@ def text(name: str, cell_types: Sequence[CellType], effects: pd.DataFrame, fits:
     cell_types : sequence of CellType
     effects, fits : DataFrame
         The result tables.
+    audited : str
+        What the null audit says, in lines; empty for none.
     """
     parts = [
         (f"Run {name}: cell types", _overview(cell_types, fits)),
+        (
+            "What the designs can find: the log2 fold change with 80 % power at p = 0.001 in a typical gene",
+            _designs(cell_types),
+        ),
         (
             f"Discoveries at padj < {FDR} (Benjamini-Hochberg within cell type, contrast and method)",
             _discoveries(effects),
         ),
         ("How the fits ended", _statuses(fits)),
         (f"Against the simulated truth, at padj < {FDR}", _truth(cell_types, effects)),
+        ("What the null audit says", audited),
         ("Skipped", "\n".join(f"{c.name}: {c.skipped}" for c in cell_types if c.skipped)),
         ("Warnings", _warnings(cell_types)),
     ]
@@ -69,6 +83,25 @@ def _overview(cell_types: Sequence[CellType], fits: pd.DataFrame) -> str:
         for c in cell_types
     ]
     return aligned([header, *rows])
+
+
+def _designs(cell_types: Sequence[CellType]) -> str:
+    """Say what every contrast compares, and how small an effect it can find."""
+    rows = [
+        [
+            row["cell_type"],
+            row["contrast"],
+            row["comparison"],
+            row["n_donors"],
+            f"{row['n_replicates']:,} x {row['replicate']}" + " (not in the formula)" * row["missing"],
+            degrees(row["df"]),
+            "" if row["lfc_detectable"] is None else f"{row['lfc_detectable']:.2f}",
+        ]
+        for cell_type in cell_types
+        for row in cell_type.designs
+    ]
+    header = ["cell type", "contrast", "comparison", "donors", "replicates", "df", "log2 fold change"]
+    return aligned([header, *rows]) if rows else ""
 
 
 def _discoveries(effects: pd.DataFrame) -> str:

@@ -1,14 +1,16 @@
-"""From records of arrays to the four result tables; columns are declared in `mlmgen.columns`."""
+"""From records of arrays to the result tables; columns are declared in `mlmgen.columns`."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from mlmgen import columns
-from mlmgen.design_rows import components_of
+from mlmgen import columns, fdr
+from mlmgen.design_rows import DISPERSION, RESIDUAL, components_of
+from mlmgen.fitting import has_grid
+from mlmgen.moderate import FEW_GENES, covariances
+from mlmgen.shrinkage import shrink
 from mlmgen.status import HELP, Status, label
 from mlmgen.types import Design, Effects, GeneFits, Moderated
 from mlmgen.variance_partition import component_fractions
@@ -39,6 +41,8 @@ class Results:
     fits : GeneFits
     moderated : Moderated
     effects : Effects
+    cautions : dict of str to str
+        What is wrong with the p-values of a contrast, by its name.
     """
 
     cell_type: str
@@ -56,6 +60,7 @@ class Results:
     fits: GeneFits
     moderated: Moderated
     effects: Effects
+    cautions: dict = dataclasses.field(default_factory=dict)
 
 
 def join(effects: Sequence[Effects]) -> Effects:
@@ -64,7 +69,7 @@ def join(effects: Sequence[Effects]) -> Effects:
     return Effects(effects[0].contrasts, *(np.concatenate([getattr(e, name) for e in effects]) for name in arrays))
 
 
-def effects(results: Sequence[Results], contrasts: Sequence[str]) -> pd.DataFrame:
+def effects(results: Sequence[Results], contrasts: Sequence[str], weighted: bool = False) -> pd.DataFrame:
     """Build the table of effects: one row per cell type x gene x contrast x method.
 
     Parameters
@@ -72,6 +77,8 @@ def effects(results: Sequence[Results], contrasts: Sequence[str]) -> pd.DataFram
     results : sequence of Results
     contrasts : sequence of str
         In the order of the configuration. Every cell type gets rows for all of them.
+    weighted : bool
+        Whether false discovery rates are those of weighted p-values, see `mlmgen.fdr`.
 
     Returns
     -------
@@ -79,15 +86,24 @@ def effects(results: Sequence[Results], contrasts: Sequence[str]) -> pd.DataFram
         Columns as in ``columns.TABLES["effects"]``; within a cell type, contrast and method the
         strongest evidence comes first and missing statistics last.
     """
-    parts = [_ranked(_one_contrast(result, contrast)) for result in results for contrast in contrasts]
-    table = _typed([part | {"padj": np.nan, "padj_global": np.nan} for part in parts], "effects")
-    table["padj"] = adjusted(table, ["cell_type", "contrast", "method"])
-    table["padj_global"] = adjusted(table, ["contrast", "method"])
+    parts = [_ranked(_one_contrast(result, contrast, weighted)) for result in results for contrast in contrasts]
+    table = typed([part | {"padj": np.nan, "padj_global": np.nan} for part in parts], "effects")
+    weight = np.concatenate([np.empty(0), *(part["weight"] for part in parts)])
+    table["padj"] = adjusted(table, ["cell_type", "contrast", "method"], weight)
+    table["padj_global"] = adjusted(table, ["contrast", "method"], weight)
     return table
 
 
-def adjusted(table: pd.DataFrame, groups: list[str]) -> np.ndarray:
+def adjusted(table: pd.DataFrame, groups: list[str], weight: np.ndarray | None = None) -> np.ndarray:
     """Benjamini-Hochberg within groups of rows; rows without a p-value do not count and stay missing.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With a column ``pvalue``.
+    groups : list of str
+    weight : (rows,) float64, optional
+        As for `mlmgen.fdr.adjusted`.
 
     Returns
     -------
@@ -96,10 +112,20 @@ def adjusted(table: pd.DataFrame, groups: list[str]) -> np.ndarray:
     padj = np.full(len(table), np.nan)
     pvalue = table["pvalue"].to_numpy()
     for rows in table.groupby(groups, observed=True, sort=False).indices.values():
-        tested = rows[np.isfinite(pvalue[rows])]
-        if len(tested):
-            padj[tested] = stats.false_discovery_control(pvalue[tested])
+        padj[rows] = fdr.adjusted(pvalue[rows], None if weight is None else weight[rows])
     return padj
+
+
+def designs(rows: Sequence[dict]) -> pd.DataFrame:
+    """Build the table of designs: one row per cell type x contrast, each the dict of a `mlmgen.design_lint.Row`."""
+    made = {}
+    cautions = [f"glmm: {row['caution']}" if row["caution"] else "" for row in rows]
+    warnings = ["; ".join(filter(None, (c, row["warning"]))) for c, row in zip(cautions, rows, strict=True)]
+    rows = [row | {"warning": warning} for row, warning in zip(rows, warnings, strict=True)]
+    for column in columns.TABLES["design"]:
+        dtype = column.dtype if column.dtype != "str" else object
+        made[column.name] = pd.Series([row[column.name] for row in rows], dtype=dtype)
+    return pd.DataFrame(made)
 
 
 def coefficients(results: Sequence[Results]) -> pd.DataFrame:
@@ -110,7 +136,7 @@ def coefficients(results: Sequence[Results]) -> pd.DataFrame:
         columns = {"estimate": fits.beta, "std_error": fits.std_error, "std_error_full": fits.std_error_full}
         values = {name: column[fitted].ravel() for name, column in columns.items()}
         parts.append(_crossed(result, fitted, "coefficient", fits.coefficients) | values)
-    return _typed(parts, "coefficients")
+    return typed(parts, "coefficients")
 
 
 def variances(results: Sequence[Results]) -> pd.DataFrame:
@@ -129,7 +155,47 @@ def variances(results: Sequence[Results]) -> pd.DataFrame:
         }
         values = {name: column[fitted].ravel() for name, column in columns.items()}
         parts.append(_crossed(result, fitted, "component", fits.components) | values)
-    return _typed(parts, "variances")
+    return typed(parts, "variances")
+
+
+def priors(results: Sequence[Results]) -> pd.DataFrame:
+    """Build the table of priors: one row per cell type x method x variance component, covariances left out."""
+    parts = []
+    for result in results:
+        fitted, pairs = _fitted(result), covariances(result.fits.components)
+        of_variances = [v for v in range(len(result.fits.components)) if v not in pairs]
+        mean, slope, sd = result.moderated.prior[of_variances].T
+        name = "n_cells_expressing" if result.family == "bernoulli" else "total_count"
+        total = np.log(np.maximum(np.asarray(result.statistics[name], dtype=float)[fitted], 1.0))
+        parts.append(
+            {
+                "cell_type": result.cell_type,
+                "method": result.method,
+                "component": np.array([result.fits.components[v] for v in of_variances], dtype=object),
+                "n_genes": int(fitted.sum()),
+                "mean_log_total": total.mean() if fitted.any() else np.nan,
+                "log_variance": mean,
+                "slope": slope,
+                "sd": sd,
+                "variance": np.exp(mean),
+                "reason": np.array([without_prior(result, v) for v in of_variances], dtype=object),
+            }
+        )
+    return typed(parts, "priors")
+
+
+def without_prior(result: Results, v: int) -> str:
+    """Say in words why a component has no prior; empty where it has one."""
+    fits, n = result.fits, int(_fitted(result).sum())
+    if np.isfinite(result.moderated.prior[v, 0]):
+        return ""
+    if fits.grid_shape.size and fits.grid_shape[v] > 1:
+        return f"{n:,} genes are fewer than the {FEW_GENES} that a prior needs: t tests, few degrees of freedom"
+    if fits.components[v] in (DISPERSION, RESIDUAL) and (result.method == "glmm" or has_grid(fits)):
+        return "not between replicates: each gene has data enough of its own"
+    if not has_grid(fits):
+        return "variances of this model are not moderated: t tests with Satterthwaite's degrees of freedom"
+    return "of more than three variances, the terms with most groups are moderated, each scaled as a whole"
 
 
 def fits(results: Sequence[Results]) -> pd.DataFrame:
@@ -144,7 +210,7 @@ def fits(results: Sequence[Results]) -> pd.DataFrame:
         }
         for result in results
     ]
-    return _typed(parts, "fits")
+    return typed(parts, "fits")
 
 
 def fractions(result: Results) -> np.ndarray:
@@ -223,12 +289,13 @@ def _per_gene(result: Results) -> dict:
     }
 
 
-def _one_contrast(result: Results, contrast: str) -> dict:
+def _one_contrast(result: Results, contrast: str, weighted: bool) -> dict:
     """The rows of one contrast, on the log2 scale; statistics are missing where there is no test."""
-    part = _per_gene(result) | {"contrast": contrast}
+    part = _per_gene(result) | {"contrast": contrast, "weight": np.ones(len(result.fits.genes))}
     effect = ("log2fc", "lfc_se", "ci_low", "ci_high")
     if contrast not in result.effects.contrasts:
-        part |= dict.fromkeys((*effect, "statistic", "df", "pvalue"), np.full(len(result.fits.genes), np.nan))
+        missing = np.full(len(result.fits.genes), np.nan)
+        part |= dict.fromkeys((*effect, "log2fc_shrunken", "statistic", "df", "pvalue"), missing)
         untested = f"not tested in this cell type: {result.left_out.get(contrast, 'no gene was fitted')}"
         return part | {"reason": np.array([why or untested for why in result.reasons], dtype=object)}
     c = result.effects.contrasts.index(contrast)
@@ -237,8 +304,31 @@ def _one_contrast(result: Results, contrast: str) -> dict:
         part[name] = getattr(result.effects, source)[:, c] / LOG2
     part["statistic"] = result.effects.statistic[:, c]
     part["df"] = result.effects.df[:, c]
-    part["pvalue"] = np.maximum(np.exp(result.effects.log_pvalue[:, c]), SMALLEST_PVALUE)
+    part["pvalue"] = pvalues(result)[:, c]
+    columns = (getattr(result.effects, source)[:, c] for source in ("estimate", "std_error", "statistic"))
+    part["log2fc_shrunken"] = shrink(*columns) / LOG2
+    if weighted:
+        part["weight"] = weights_of_tests(result, c)
+    if caution := result.cautions.get(contrast):
+        part["reason"] = _with_caution(part["reason"], part["pvalue"], caution)
     return part
+
+
+def _with_caution(reasons: np.ndarray, pvalue: np.ndarray, caution: str) -> np.ndarray:
+    """Add a caution to the reasons of the genes that were tested."""
+    texts = [f"{why}; {caution}" if why else caution for why in reasons]
+    return np.where(np.isfinite(pvalue), np.array(texts, dtype=object), reasons)
+
+
+def pvalues(result: Results) -> np.ndarray:
+    """Return the p-values of all contrasts, (G, C), at least `SMALLEST_PVALUE`."""
+    return np.maximum(np.exp(result.effects.log_pvalue), SMALLEST_PVALUE)
+
+
+def weights_of_tests(result: Results, c: int) -> np.ndarray:
+    """Return the weights of a contrast's tests in weighted false discovery rates, (G,); see `mlmgen.fdr.weights`."""
+    total = np.asarray(result.statistics["total_count"], dtype=float)
+    return fdr.weights(result.effects.std_error[:, c], result.effects.log_pvalue[:, c], total)
 
 
 def _ranked(part: dict) -> dict:
@@ -258,13 +348,26 @@ def _crossed(result: Results, fitted: np.ndarray, name: str, levels: Sequence[st
     }
 
 
-def _typed(parts: Sequence[dict], table: str) -> pd.DataFrame:
-    """Join parts and give the columns of the registry their order and types; scalars are repeated."""
+def typed(parts: Sequence[dict], table: str) -> pd.DataFrame:
+    """Join parts and give the columns of the registry their order and types; scalars are repeated.
+
+    Parameters
+    ----------
+    parts : sequence of dict of str to array, text or number
+        Each with every column of the table; others are left out.
+    table : str
+        A key of ``columns.TABLES``.
+    """
     joined = {}
     for column in columns.TABLES[table]:
         text = column.dtype in ("category", "str")
         dtype = object if text else column.dtype
-        pieces = [np.broadcast_to(np.asarray(part[column.name], dtype=dtype), len(part["gene"])) for part in parts]
+        pieces = [np.broadcast_to(np.asarray(part[column.name], dtype=dtype), _rows(part)) for part in parts]
         values = np.concatenate([np.empty(0, dtype=dtype), *pieces])
         joined[column.name] = pd.Series(values, dtype="category" if column.dtype == "category" else dtype)
     return pd.DataFrame(joined)
+
+
+def _rows(part: dict) -> int:
+    """The rows of a part: the length of its arrays."""
+    return next(len(values) for values in part.values() if np.ndim(values) == 1)

@@ -176,7 +176,8 @@ class GeneFits:
     variance : (G, V) float64
         Variances, covariances, and phi or the residual variance.
     variance_se : (G, V) float64
-        Standard error of the log variance (of a covariance itself); NaN at the boundary.
+        Standard error of the log variance, of a covariance itself, and of rho, the dispersion being 2 sinh^2(rho / 2);
+        NaN at the boundary.
     variance_pvalue : (G, V) float64
         Likelihood-ratio p-value of variance = 0 with the boundary's mixture, 1/2 chi2_k + 1/2 chi2_(k+1) where k
         covariances fall with the variance.
@@ -190,8 +191,11 @@ class GeneFits:
         Points of each component on the gene's variance grid, 1 for a component held at its estimate;
         K is their product and the last component varies fastest. All 0 for models without a grid.
     grid_low, grid_high : (G, V) float64
-        Log variance of the first and last point of each axis, equally spaced between; NaN for a
+        Log variance, in the grid's unit, of the first and last point of each axis, equally spaced between; NaN for a
         component held at its estimate.
+    grid_unit : (G, V) float64
+        Natural log of the variance that is 1 on the grid: its axes are in units of columns with root mean square 1,
+        and of the residual variance for ``gaussian``.
     grid_loglik : (G, K) float64
         REML log-likelihood at those points.
     """
@@ -214,6 +218,7 @@ class GeneFits:
     grid_shape: np.ndarray
     grid_low: np.ndarray
     grid_high: np.ndarray
+    grid_unit: np.ndarray
     grid_loglik: np.ndarray
 
 
@@ -230,7 +235,7 @@ class Moderated:
         the interval of its standard error, NaN at the boundary.
     prior : (V, 3) float64
         Mean of log variance at the average log total count, its slope on log total count, and the
-        prior's standard deviation; NaN for a component not on the grid.
+        prior's standard deviation, in the grid's units; NaN for a component not on the grid.
     """
 
     weights: np.ndarray

@@ -15,23 +15,33 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("notebook",),
-    ("stages", "stages_fit", "stages_tables"),
+    ("stages", "stages_audit", "stages_fit", "stages_stability", "stages_tables"),
     ("summary",),
-    ("tables",),
+    ("concordance",),
+    ("tables", "audit_tables"),
     ("io", "columns"),
     ("simulate",),
     ("prepare",),
+    ("audit", "leave_out"),
     ("inference",),
-    ("wald",),
+    ("model_tests", "wald"),
+    ("agreement", "shrinkage", "stability"),
+    ("fdr",),
     ("moderate",),
+    ("variance_prior",),
     ("fitting",),
     ("conditional",),
     ("multilevel",),
+    ("variance_grid",),
     ("levels", "threads"),
+    ("design_lint",),
+    ("comparisons", "design_power", "within_donors"),
+    ("arms",),
     ("contrasts",),
+    ("exchange",),
     ("design",),
     ("design_checks",),
-    ("design_rank", "design_warnings"),
+    ("design_rank", "design_warnings", "design_origins"),
     ("patterns",),
     ("design_terms",),
     ("design_parts",),
@@ -41,13 +51,13 @@ LAYERS = (
     ("obs_columns",),
     ("variance_partition",),
     ("design_rows",),
-    ("counts", "formula", "compress", "cubature", "pseudobulk", "sizefactors", "filters"),
-    ("random_terms", "replicates"),
+    ("counts", "formula", "compress", "cubature", "pseudobulk", "sizefactors", "filters", "thinning"),
+    ("random_terms", "replicates", "without_donor"),
     ("expressions",),
     ("dependence",),
     ("types",),
     ("kernels",),
-    ("config", "names", "status", "progress"),
+    ("config", "design_columns", "names", "status", "progress"),
     ("errors",),
     ("__init__",),
 )
@@ -63,7 +73,13 @@ NOTEBOOK = (
 )
 NOTEBOOK_LEVEL = {name: level for level, names in enumerate(NOTEBOOK) for name in names}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-LIGHT = {"stages_fit": ("pandas", "anndata", "scanpy", "formulaic"), "cli": ("numpy", "numba", "pandas", "h5py")}
+HEAVY = ("pandas", "anndata", "scanpy", "formulaic")
+LIGHT = {
+    "stages_fit": HEAVY,
+    "stages_stability": HEAVY,
+    "leave_out": HEAVY,
+    "cli": ("numpy", "numba", "pandas", "h5py"),
+}
 MOST_LINES_MODULE = 400
 MOST_LINES_FUNCTION = 50
 FORBIDDEN_NAMES = {"utils", "helpers", "manager", "base", "misc"}

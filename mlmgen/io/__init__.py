@@ -2,7 +2,7 @@
 
 from mlmgen.io.files import atomic, checksum, read_json, write_json, write_text
 from mlmgen.io.input import alternatives, read_matrix, read_obs, read_truth
-from mlmgen.io.layout import cell_types, shape
+from mlmgen.io.layout import cell_types, obs_columns, shape
 from mlmgen.io.prepared import (
     read_counts,
     read_design,
@@ -19,6 +19,7 @@ __all__ = [
     "atomic",
     "cell_types",
     "checksum",
+    "obs_columns",
     "read_counts",
     "read_design",
     "read_gene_statistics",

@@ -144,6 +144,12 @@ def shape(path: str | os.PathLike, counts: str) -> tuple[int, int]:
         return matrix_shape(matrix(file, counts))
 
 
+def obs_columns(path: str | os.PathLike) -> tuple[str, ...]:
+    """Return the columns of obs in their order."""
+    with opened(path) as file:
+        return tuple(columns(file["obs"]))
+
+
 def matrix(file: h5py.File, counts: str) -> h5py.Group | h5py.Dataset:
     """Return the counts in an open file, or raise a UserError that lists what there is."""
     where = "raw/X" if counts == "raw" else counts

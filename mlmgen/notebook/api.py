@@ -17,7 +17,7 @@ from mlmgen.notebook.designed import designed
 from mlmgen.notebook.fitted import fitted, refitted, uses_grid
 from mlmgen.notebook.model import FittedModel, Options, check_options, chosen
 from mlmgen.notebook.wording import arguments
-from mlmgen.stages_fit import GRID_KERNEL, MODEL_KERNEL, TEST_KERNEL, announce_compilation
+from mlmgen.stages_fit import MODEL_FIT, announce_compilation, fit_kernels, test_kernels
 
 # Entries of a function's docstring that are not arguments of the method.
 NOT_ARGUMENTS = ("model", "progress")
@@ -84,7 +84,7 @@ class Fit(FittedModel):
     ) -> pd.DataFrame:
         """Test contrasts such as ``{"stim": "condition[stim] - condition[ctrl]"}``; a list is a joint test."""
         if progress and self.moderated is not None:
-            announce_compilation(TEST_KERNEL, "test")
+            announce_compilation(test_kernels(self.design, self.options, "cells"), "test")
         with arguments():
             return tested.test(self, contrasts, bar(len(self.responses.names), "test") if progress else None)
 
@@ -179,9 +179,8 @@ def fit(
     -------
     Fit
         Printing it says how the fits ended; its tables are listed in `Fit`. From 30 responses up the variances of
-        nested random intercepts, fitted to counts or detection by REML, are moderated across responses, and tests are
-        likelihood-ratio tests as in the workflow. Otherwise tests are t and F tests with Satterthwaite's degrees of
-        freedom.
+        models with random terms, fitted by REML, are moderated across responses, and tests are likelihood-ratio tests
+        as in the workflow. Otherwise tests are t and F tests with Satterthwaite's degrees of freedom.
 
     Raises
     ------
@@ -233,7 +232,7 @@ def fit(
         read = data_responses.read(data, formula, family, size_factors, layer, responses)
         model = designed(read, donor, reference, options)
         if progress:
-            announce_compilation(GRID_KERNEL if uses_grid(model) else MODEL_KERNEL, "fit")
+            announce_compilation(fit_kernels(model.design, options, "cells", uses_grid(model)), "fit")
         return _as_fit(fitted(model, bar(len(read.names), "fit") if progress else None))
 
 
@@ -272,7 +271,7 @@ def compare(*fits: Fit, names: Sequence[str] | None = None) -> pd.DataFrame:
             what = f"argument {position + 1} is a {type(one).__name__}, not a fit"
             raise UserError(what, "arguments of compare", "Give what mlmgen.fit returns, one after the other.")
     if len(fits) > 1 and comparison.needs_ml(fits):
-        announce_compilation(MODEL_KERNEL, "compare")
+        announce_compilation((MODEL_FIT,), "compare")
     return comparison.compare(fits, names)
 
 

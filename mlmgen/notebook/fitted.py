@@ -9,9 +9,6 @@ from mlmgen import fitting as engine
 from mlmgen import moderate
 from mlmgen.notebook.model import FittedModel, check_options, totals
 
-# The prior of the variances has two hyperparameters that are learned across responses: sound from a few dozen up.
-RESPONSES_TO_MODERATE = 30
-
 
 def fitted(model: FittedModel, progress: Callable[[int], None] | None = None) -> FittedModel:
     """Fit the responses of a model and moderate their variances where there are enough of them.
@@ -29,18 +26,15 @@ def fitted(model: FittedModel, progress: Callable[[int], None] | None = None) ->
         method=o.method, integration=o.integration, nodes=o.nodes, likelihood=o.likelihood,
         grid=uses_grid(model),
     )  # fmt: skip
-    moderated = (
-        moderate.moderate(estimates, np.log(np.maximum(totals(model.counts), 1.0)))
-        if engine.has_grid(estimates)
-        else None
-    )
+    moderated = moderate.moderate(estimates, np.log(np.maximum(totals(model.counts), 1.0)))
+    moderated = moderated if moderated.weights.shape[1] else None
     return dataclasses.replace(model, estimates=estimates, moderated=moderated)
 
 
 def uses_grid(model: FittedModel) -> bool:
     """Tell whether a model will be fitted on the variance grid, and so moderated."""
-    o, many = model.options, int(_can_be_fitted(model).sum()) >= RESPONSES_TO_MODERATE
-    return many and engine.can_have_grid(model.design, o.family, "cells", o.method, o.likelihood)
+    o, many = model.options, int(_can_be_fitted(model).sum()) >= moderate.FEW_GENES
+    return many and engine.can_have_grid(model.design, "cells", o.method)
 
 
 def refitted(model: FittedModel, method: str, progress=None) -> FittedModel:

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from mlmgen import variance_partition
 from mlmgen.contrasts import example
 from mlmgen.design_rows import DISPERSION, components_of
+from mlmgen.moderate import intervals
 from mlmgen.notebook.model import FittedModel, sentences, totals
 from mlmgen.status import Status, label
 from mlmgen.types import Contrast
@@ -144,14 +144,9 @@ def current_variances(model: FittedModel) -> np.ndarray:
 def variance_intervals(model: FittedModel, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
     """Return intervals of the variance components, (G, V) each.
 
-    Posterior where a component is moderated; otherwise exp(log v -+ z se), and of a covariance c -+ z se.
+    Posterior where a component is moderated; otherwise from its standard error, see `mlmgen.moderate`.
     """
-    estimates, z = model.estimates, special.ndtri(0.5 + level / 2.0)
-    covariance = is_covariance(model)
-    spread = z * estimates.variance_se
-    with np.errstate(invalid="ignore", over="ignore"):
-        low = np.where(covariance, estimates.variance - spread, estimates.variance * np.exp(-spread))
-        high = np.where(covariance, estimates.variance + spread, estimates.variance * np.exp(spread))
+    low, high = intervals(model.estimates, level)
     if model.moderated is None:
         return low, high
     posterior = np.isfinite(model.moderated.ci_low)

@@ -60,7 +60,7 @@ def test(
         raise UserError(what, "argument contrasts", do)
     o = model.options
     arguments = (model.counts, model.design, model.estimates, model.moderated, resolved)
-    effects = inference.test(*arguments, o.family, "cells", o.threads, progress)
+    effects = inference.test(*arguments, o.family, "cells", o.threads, progress, o.likelihood)
     parts = [_one_contrast(model, effects, c, len(contrast.weights)) for c, contrast in enumerate(resolved)]
     return pd.concat(parts, ignore_index=True)
 

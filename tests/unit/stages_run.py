@@ -6,9 +6,9 @@ from pathlib import Path
 import anndata
 import pandas as pd
 
-from mlmgen import config, io, names, stages, stages_fit, stages_tables
+from mlmgen import config, io, names, stages, stages_fit, stages_stability, stages_tables
 
-TABLES = ("effects", "coefficients", "variances", "fits")
+TABLES = ("effects", "coefficients", "variances", "priors", "fits")
 
 
 class Run:
@@ -51,12 +51,13 @@ class Run:
     def contrasts(self) -> dict:
         output = str(self.folder / "contrasts.json")
         settings = self.settings("contrasts")
-        stages.contrasts(self.paths("prepared"), output, settings, methods=self.config["methods"])
+        methods, design = self.config["methods"], str(self.folder / "design")
+        stages.contrasts(self.paths("prepared"), output, settings, methods=methods, design=design)
         return io.read_json(output)
 
     def record(self, kind: str, method: str, slug: str) -> Path:
-        """The file of one shard, or of all of them for ``moderated``, its folder made."""
-        name = f"{slug}.npz" if kind == "moderated" else f"{slug}/1-of-1.npz"
+        """The file of one shard, or of all of them for ``moderated`` and ``stability``, its folder made."""
+        name = f"{slug}.npz" if kind in ("moderated", "stability") else f"{slug}/1-of-1.npz"
         path = self.folder / kind / method / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -71,6 +72,13 @@ class Run:
             contrasts = str(self.folder / "contrasts.json")
             stages_fit.test(path, contrasts, fits, moderated, (1, 1), tests, self.settings("test"), 1)
 
+    def leave_out(self, method: str) -> None:
+        """Leave out each donor for the reported effects of every cell type."""
+        for path in self.paths({"glmm": "prepared", "pseudobulk": "pseudobulk"}[method]):
+            output = str(self.record("stability", method, Path(path).stem))
+            arguments = (method, self.config["methods"], 1, str(self.folder), output, self.settings("stability"), 1)
+            stages_stability.stability(path, str(self.folder / "contrasts.json"), *arguments)
+
     def tables(self) -> dict[str, pd.DataFrame]:
         """Do everything and return the result tables."""
         methods = self.config["methods"]
@@ -80,6 +88,8 @@ class Run:
         self.contrasts()
         for method in methods:
             self.fit(method)
+        for method in methods if self.config["stability"] else ():
+            self.leave_out(method)
         arguments = (self.paths("prepared"), str(self.folder / "contrasts.json"), str(self.input), methods, 1)
         stages_tables.tables(*arguments, str(self.folder), self.settings("tables"), 1)
         return {name: pd.read_parquet(self.folder / f"{name}.parquet") for name in TABLES}

@@ -52,6 +52,10 @@ def test_three_keys_are_enough():
             "min_donors_expressing": 2,
         },
         "shards": "auto",
+        "fdr": "bh",
+        "stability": True,
+        "audit": False,
+        "audit_splits": 20,
         "seed": 1,
     }
 
@@ -183,7 +187,7 @@ def test_changing_the_schema_returned_changes_nothing():
 def test_stages_know_every_key_that_matters():
     """What no stage reads only decides which files there are."""
     read = {key.split(".")[0] for keys in config.STAGE_KEYS.values() for key in keys}
-    assert set(config.schema()["properties"]) - read == {"methods", "shards", "seed"}
+    assert set(config.schema()["properties"]) - read == {"methods", "shards"}
     filters = {key for keys in config.STAGE_KEYS.values() for key in keys if key.startswith("filters.")}
     assert {key.removeprefix("filters.") for key in filters} == set(
         config.schema()["properties"]["filters"]["properties"]

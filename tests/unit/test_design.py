@@ -295,7 +295,7 @@ def test_for_samples_drops_groups_that_cut_through_samples():
         ("(1 + condition | site) + (mito | donor)", ["site", "donor"]),
     ],
 )
-def test_for_samples_keeps_intercepts_alone(terms, kept):
+def test_for_samples_keeps_intercepts_alone_of_few_samples(terms, kept):
     obs = paired().assign(mito=np.arange(10.0), age=paired()["donor"].str[1:].astype(float))
     obs["site"] = np.where(obs["donor"] == "D1", "s", "t")
     cells, _ = design.build(obs, parse(f"~ condition + {terms}"), "donor")
@@ -303,6 +303,31 @@ def test_for_samples_keeps_intercepts_alone(terms, kept):
     assert [(term.name, term.effects) for term in samples.terms] == [(name, ("(Intercept)",)) for name in kept]
     for term in samples.terms:
         assert (term.Z.tolist(), term.basis.tolist()) == ([[1] * 5], [0])
+
+
+@pytest.mark.parametrize(
+    ("terms", "kept"),
+    [
+        ("(1 + day | donor)", [("donor", ("(Intercept)", "day"))]),
+        ("(1 + day || donor)", [("donor", ("(Intercept)",)), ("donor", ("day",))]),
+        ("(1 + day + mito | donor)", [("donor", ("(Intercept)", "day"))]),
+        ("(1 | donor) + (0 + mito | donor)", [("donor", ("(Intercept)",))]),
+        # As many effects as visits: the dispersion has to stand for the slopes.
+        ("(1 + day + I(day**2) + I(day**3) | donor)", [("donor", ("(Intercept)",))]),
+    ],
+)
+def test_for_samples_keeps_slopes_of_many_visits(terms, kept):
+    donors, visits = np.repeat(np.arange(8), 8), np.tile(np.repeat(np.arange(4.0), 2), 8)
+    obs = pd.DataFrame({"donor": [f"D{d}" for d in donors], "day": visits, "mito": np.arange(64.0) % 7})
+    obs["sample"] = obs["donor"] + "-" + obs["day"].astype(str)
+    cells, _ = design.build(obs, parse(f"~ day + {terms}"), "donor", "sample")
+    samples = design.for_samples(cells)
+    assert [(term.name, term.effects) for term in samples.terms] == kept
+    days = np.array([float(level.split("-")[1]) for level in samples.sample.levels])
+    for term in samples.terms:
+        assert term.codes.shape == (32,)
+        expected = [days if effect == "day" else np.ones(32) for effect in term.effects]
+        np.testing.assert_array_equal(term.Z, expected)
 
 
 def test_for_samples_averages_functions_with_their_coefficients():

@@ -179,9 +179,15 @@ def test_cells_cannot_be_the_replicates_of_the_glmm(formula):
     error = problem(obs, formula, methods=["pseudobulk", "glmm"])
     assert "8 donors of 'donor': the glmm would take the 40 cells for the replicates" in error.what
     assert error.do == "Add (1 | donor) in the formula, or leave glmm out of methods."
-    fixed = problem(paired(), "~ condition + donor", methods=["glmm"])
-    assert fixed.do.startswith("Write (1 | donor) for donor in the formula")
     assert design.check(obs, parse(formula), "donor", methods=["pseudobulk"]) == ()
+
+
+def test_the_advice_for_pairs_has_their_replicate():
+    needed = "(1 | donor) + (1 | donor:condition)"
+    error = problem(paired(), "~ condition", methods=["glmm"])
+    assert error.do == f"Add {needed} in the formula, or leave glmm out of methods."
+    fixed = problem(paired(), "~ condition + donor", methods=["glmm"])
+    assert fixed.do.startswith(f"Write {needed} for donor in the formula")
 
 
 @pytest.mark.parametrize(
@@ -472,6 +478,25 @@ def test_warns_of_mixed_samples():
     warnings = design.check(paired(), parse(NESTED), "donor", sample="donor")
     assert len(warnings) == 1
     assert "condition varies within the samples of 'donor'" in warnings[0]
+
+
+def test_warns_of_samples_that_are_numbered_anew_in_each_donor():
+    obs = study(biopsy=np.tile([1, 1, 2, 2, 3], 8), region=np.tile(list("aabbc"), 8))
+    (warning,) = design.check(obs, parse("~ condition + (1 | donor) + (1 | biopsy)"), "donor")
+    assert warning == (
+        "biopsy 1 occurs in 8 donors, and (1 | biopsy) takes its cells for one biopsy; if each donor's are numbered "
+        "anew, write (1 | donor:biopsy)"
+    )
+    for random in ("(1 | donor/biopsy)", "(1 | donor) + (1 | region)"):
+        assert design.check(obs, parse(f"~ condition + {random}"), "donor") == ()
+    apart = obs.assign(biopsy=obs["donor"] + "_" + obs["biopsy"].astype(str))
+    assert design.check(apart, parse("~ condition + (1 | donor) + (1 | biopsy)"), "donor") == ()
+
+
+def test_a_sample_of_two_donors_is_an_error():
+    obs = study(sample=np.repeat([f"S{i}" for i in range(4)], 10))
+    error = problem(obs, sample="sample")
+    assert error.what == "4 samples hold cells of more than one donor, such as S0 (D0, D1)"
 
 
 def test_warns_of_numbers_that_may_be_codes():

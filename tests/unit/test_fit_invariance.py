@@ -16,7 +16,7 @@ EVERY = np.ones(GENES, dtype=bool)
 # Two ways to the same optimum: the optimizer's tolerance, not rounding, is what separates them.
 SAME = {"abs": 2e-6, "rel": 1e-5}
 PER_GENE = ("beta", "std_error", "variance", "variance_pvalue", "loglik", "status", "n_iter")
-PER_GENE += ("grid_low", "grid_high", "grid_loglik")
+PER_GENE += ("grid_low", "grid_high", "grid_unit", "grid_loglik")
 
 
 def experiment(paired: bool) -> tuple[Counts, Design]:

@@ -8,6 +8,7 @@ import pytest
 from mlmgen import moderate
 from mlmgen.status import Status
 from mlmgen.types import GeneFits
+from mlmgen.variance_prior import Hyper
 from tests.unit.notebook.fitted_cases import fits
 
 SLOPES = ("donor: (Intercept)", "donor: age", "donor: (Intercept), age", "residual")
@@ -61,6 +62,7 @@ def on_grid() -> GeneFits:
         "grid_shape": np.array([K, 1]),
         "grid_low": np.tile([-7.0, np.nan], (G, 1)),
         "grid_high": np.tile([2.0, np.nan], (G, 1)),
+        "grid_unit": np.zeros((G, 2)),
         "grid_loglik": loglik,
     }
     return estimates(("donor", "dispersion"), variance, se, status=status, **grid)
@@ -68,9 +70,9 @@ def on_grid() -> GeneFits:
 
 def test_a_component_beside_the_grid_has_the_interval_of_its_standard_error(on_grid):
     moderated = moderate.moderate(on_grid, np.zeros(len(on_grid.genes)))
-    z = 1.959963984540054
-    np.testing.assert_allclose(moderated.ci_low[:-1, 1], 0.5 * np.exp(-z * 0.2))
-    np.testing.assert_allclose(moderated.ci_high[:-1, 1], 0.5 * np.exp(z * 0.2))
+    rho, z = 2 * np.arcsinh(0.5), 1.959963984540054
+    np.testing.assert_allclose(moderated.ci_low[:-1, 1], 2 * np.sinh((rho - z * 0.2) / 2) ** 2)
+    np.testing.assert_allclose(moderated.ci_high[:-1, 1], 2 * np.sinh((rho + z * 0.2) / 2) ** 2)
     np.testing.assert_array_equal(moderated.variance[:, 1], on_grid.variance[:, 1])
     assert np.isnan(moderated.ci_low[-1]).all()
     assert np.isnan(moderated.prior[1]).all()
@@ -84,15 +86,73 @@ def test_a_component_on_the_grid_has_its_posterior_interval(on_grid):
     assert (moderated.variance[:-1, 0] < moderated.ci_high[:-1, 0]).all()
 
 
+def test_an_interval_of_the_dispersion_ends_at_zero():
+    low, high = moderate.intervals(estimates(("dispersion",), [[0.5], [0.0]], [[2.0], [np.nan]]))
+    assert (low[0, 0], np.isnan(low[1, 0])) == (0.0, True)
+    assert high[0, 0] > 0.5
+
+
+def test_few_genes_have_no_prior(on_grid):
+    few = {"status": on_grid.status.copy(), "grid_loglik": on_grid.grid_loglik.copy()}
+    few["grid_loglik"][moderate.FEW_GENES - 1 :] = np.nan
+    moderated = moderate.moderate(dataclasses.replace(on_grid, **few), np.zeros(len(on_grid.genes)))
+    assert moderated.weights.shape == (len(on_grid.genes), 0)
+    np.testing.assert_array_equal(moderated.variance, on_grid.variance)
+    assert np.isnan(moderated.prior).all()
+
+
+def two_axes(G=5) -> GeneFits:
+    """Genes with a quadratic log-likelihood in two correlated log variances, on grids of 7 x 9 points."""
+    rng = np.random.default_rng(7)
+    center = rng.normal(-3.0, 0.7, (G, 2))
+    low, high = center - 4.0, center + 3.0
+    x, y = (moderate.grid_points(low[:, a], high[:, a], n) for a, n in enumerate((7, 9)))
+    loglik = quadratic(x[:, :, None] - center[:, :1, None], y[:, None, :] - center[:, 1:, None])
+    grid = {"grid_shape": np.array([7, 9]), "grid_low": low, "grid_high": high, "grid_loglik": loglik.reshape(G, -1)}
+    return estimates(("donor", "sample"), np.exp(center), np.full((G, 2), 0.3), **grid)
+
+
+def quadratic(x, y):
+    return -0.35 * (x**2 + 0.6 * x * y + y**2)
+
+
+def test_the_posterior_on_two_axes_is_that_of_a_fine_grid():
+    # Twin: the same prior and likelihood on 1,401 x 1,401 points.
+    found, prior = two_axes(), Hyper(*(np.array([x]) for x in (-2.5, 0.0, 0.8, 1.0)))
+    posterior = moderate.posterior(found, {0: prior, 1: prior}, np.zeros(5))
+    np.testing.assert_allclose(posterior.weights.sum(axis=1), 1.0)
+    for g in range(5):
+        x, y = (np.linspace(found.grid_low[g, a], found.grid_high[g, a], 1401) for a in range(2))
+        center = np.log(found.variance[g])
+        logs = quadratic((x - center[0])[:, None], y - center[1])
+        logs = logs - 0.5 * ((x[:, None] + 2.5) ** 2 + (y + 2.5) ** 2) / 0.64
+        mass = np.exp(logs - logs.max())
+        mass = mass.sum(axis=1) / mass.sum()
+        assert posterior.variance[g, 0] == pytest.approx((mass * np.exp(x)).sum(), rel=0.01)
+        ends = np.interp([0.025, 0.975], np.cumsum(mass), x)
+        np.testing.assert_allclose(np.log([posterior.ci_low[g, 0], posterior.ci_high[g, 0]]), ends, atol=0.05)
+        coarse = moderate.grid_points(found.grid_low[g : g + 1, 0], found.grid_high[g : g + 1, 0], 7)[0]
+        weights = posterior.weights[g].reshape(7, 9).sum(axis=1)
+        for curve in (lambda t: t, lambda t: t**2, np.exp):
+            assert weights @ curve(coarse) == pytest.approx((mass * curve(x)).sum(), rel=0.01)
+
+
+def test_blocks_of_genes_do_not_matter(on_grid, monkeypatch):
+    whole = moderate.moderate(on_grid, np.linspace(0, 1, len(on_grid.genes)))
+    monkeypatch.setattr(moderate, "BLOCK", 7)
+    blocks = moderate.moderate(on_grid, np.linspace(0, 1, len(on_grid.genes)))
+    np.testing.assert_allclose(whole.weights, blocks.weights, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("components", "expected"),
     [
-        (("donor", "donor:condition", "dispersion"), []),
-        (SLOPES, [2]),
-        (("a: x", "a: y", "a: z", "a: x, y", "a: x, z", "a: y, z", "b: x", "b: y"), [3, 4, 5]),
-        (("a: (Intercept)", "a: bs(t, df=2)[1]", "a: (Intercept), bs(t, df=2)[1]", "residual"), [2]),
-        (("a: (Intercept)", "a: arm[T.b: c]", "a: (Intercept), arm[T.b: c]"), [2]),
-        ((), []),
+        (("donor", "donor:condition", "dispersion"), {}),
+        (SLOPES, {2: (0, 1)}),
+        (("a: x", "a: y", "a: z", "a: x, y", "a: x, z", "a: y, z", "b: x", "b: y"), {3: (0, 1), 4: (0, 2), 5: (1, 2)}),
+        (("a: (Intercept)", "a: bs(t, df=2)[1]", "a: (Intercept), bs(t, df=2)[1]", "residual"), {2: (0, 1)}),
+        (("a: (Intercept)", "a: arm[T.b: c]", "a: (Intercept), arm[T.b: c]"), {2: (0, 1)}),
+        ((), {}),
     ],
 )
 def test_covariances_are_known_by_their_names(components, expected):

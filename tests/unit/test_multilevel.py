@@ -109,7 +109,7 @@ def test_standard_errors(name, family, method):
 
 
 def variance_errors(rows, T, phi, beta, given, method):
-    """Return standard errors of log variances and of covariances by the delta method from the twin's Hessian."""
+    """Return standard errors of log variances, covariances and rho by the delta method from the twin's Hessian."""
     psi, scale = multilevel.pack(rows, T, phi), multilevel.units(rows)
     if method == "reml":
         function = multilevel.loglik_reml(rows)
@@ -127,7 +127,8 @@ def variance_errors(rows, T, phi, beta, given, method):
         for one in own:
             C = one @ one.T
             found += [*np.log(np.diag(C)), *(C[i, j] for i, j in zip(*np.tril_indices(len(C), -1), strict=True))]
-        return np.array([*found, *([np.log(phi)] if rows.family in multilevel.DISPERSED else [])])
+        last = {"nb": [2.0 * np.arcsinh(np.sqrt(0.5 * phi))], "gaussian": [np.log(phi) if phi > 0 else 0.0]}
+        return np.array([*found, *last.get(rows.family, [])])
 
     J = multilevel.gradient(components, psi, 1e-6).T * scale
     return np.sqrt(np.diag(J @ V @ J.T))

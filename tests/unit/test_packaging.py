@@ -107,8 +107,8 @@ def test_columns_are_described_in_one_sentence():
 
 def test_effects_columns_are_the_documented_interface():
     assert " ".join(columns.names("effects")) == (
-        "cell_type gene gene_name contrast method log2fc lfc_se ci_low ci_high statistic df pvalue padj "
-        "padj_global mean_count pct_cells n_cells n_donors status reason"
+        "cell_type gene gene_name contrast method log2fc lfc_se ci_low ci_high log2fc_shrunken statistic df pvalue "
+        "padj padj_global mean_count pct_cells n_cells n_donors status reason"
     )
 
 

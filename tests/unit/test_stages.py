@@ -88,7 +88,8 @@ def test_two_runs_give_the_same_bytes(tmp_path, paired):
     second.set(formula=formula)
     for run in (first, second):
         run.prepare(), run.pseudobulk(), run.contrasts()
-    for path in [*first.paths("prepared"), *first.paths("pseudobulk"), str(first.folder / "contrasts.json")]:
+    written = [str(first.folder / name) for name in ("contrasts.json", "design.parquet", "design.tsv.gz")]
+    for path in [*first.paths("prepared"), *first.paths("pseudobulk"), *written]:
         assert Path(path).read_bytes() == Path(path.replace(str(first.folder), str(second.folder))).read_bytes()
 
 
@@ -206,6 +207,43 @@ def test_a_contrast_that_one_cell_type_lacks_is_left_out_there(tmp_path, capsys)
     assert [[c["name"] for c in found["cell_types"][kind]] for kind in ("A cells", "B")] == [["high", "low"], ["low"]]
     assert list(found["left_out"]["B"]) == ["high"]
     assert "warning: B: high cannot be estimated" in capsys.readouterr().err
+
+
+def test_designs_are_described_before_any_fit(tmp_path, capsys):
+    run = Run(tmp_path, study(paired=True), cell_types=["A cells", "B"], contrasts={"stim": "arm[stim] - arm[ctrl]"})
+    run.prepare()
+    found = run.contrasts()
+    log = capsys.readouterr().err
+    for kind in ("A cells", "B"):
+        (row,) = found["design"][kind]
+        assert (row["contrast"], row["replicate"], row["missing"]) == ("stim", "donor:arm", True)
+        assert row["caution"].endswith("use ~ arm + (1 | donor) + (1 | donor:arm)")
+        assert f"contrasts: {kind}, stim: within donors, 6 of 6 donors on both sides" in log
+    table = pd.read_parquet(tmp_path / "design.parquet")
+    assert table["cell_type"].tolist() == ["A cells", "B"]
+    assert table["lfc_detectable"].tolist() == [found["design"][kind][0]["lfc_detectable"] for kind in ("A cells", "B")]
+    text = pd.read_csv(tmp_path / "design.tsv.gz", sep="\t")
+    assert list(text.columns) == list(table.columns)
+    assert "warning" not in "".join(line for line in log.splitlines() if line.startswith("mlmgen: contrasts"))
+
+
+def test_what_is_wrong_with_a_design_is_in_the_log(tmp_path, capsys):
+    data = study()
+    data.obs["study"] = np.array(["x", "y"])[(data.obs["donor"].cat.codes > 2).astype(int)]
+    data.obs["donor"] = pd.Categorical((data.obs["donor"].cat.codes % 3).astype(str))
+    run = Run(tmp_path, data, cell_types=["A cells", "B"])
+    prepared = run.prepare()
+    message = "donor 0, 1, 2 occur in several levels of study ("
+    assert message in capsys.readouterr().err
+    for path in prepared:
+        assert any(text.startswith(message) for text in io.read_meta(path)["warnings"])
+        assert "study" not in anndata.read_h5ad(path).obs
+    data = study()[study().obs["donor"].isin(["D1", "D2", "D3", "D4"])].copy()
+    run = Run(tmp_path / "few", data, cell_types=["A cells", "B"])
+    run.prepare()
+    run.contrasts()
+    few = "B: arm[T.stim] compares few donors (arm[ctrl]: 2, arm[stim]: 2)"
+    assert f"contrasts: warning: {few}" in capsys.readouterr().err
 
 
 def test_a_contrast_that_no_cell_type_has_is_an_error(tmp_path):

@@ -14,6 +14,7 @@ from mlmgen.errors import UserError
 from mlmgen.status import Status
 from mlmgen.types import Counts, Design, Effects, GeneFits, Groups, Moderated, RandomTerm
 from tests.reference.designs import intercepts
+from tests.unit import structures
 
 SETTINGS = {
     "family": "bernoulli",
@@ -149,19 +150,57 @@ def test_detection_needs_a_cell_without_the_gene():
 
 def test_the_first_compilation_is_announced(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    stages_fit.announce_compilation(stages_fit.GRID_KERNEL, "fit glmm, B")
-    assert "compiling kernels, once per machine and version" in capsys.readouterr().err
+    both = (stages_fit.MODEL_FIT, stages_fit.MODEL_GRID)
+    for kernel, seconds in zip(both, (130, 40), strict=True):
+        monkeypatch.setitem(stages_fit.COMPILING, kernel, seconds)
+    stages_fit.announce_compilation(both, "fit glmm, B")
+    assert "fit glmm, B: compiling kernels, once per machine and version: about 3 minutes" in capsys.readouterr().err
     folder = tmp_path / "kernels_1"
     folder.mkdir()
-    (folder / "engine.fit_genes-137.py311.nbi").touch()
-    stages_fit.announce_compilation(stages_fit.GRID_KERNEL, "fit glmm, B")
+    (folder / "multilevel.fit_models-137.py311.nbi").touch()
+    stages_fit.announce_compilation(both, "fit glmm, B")
+    assert "version: about a minute" in capsys.readouterr().err
+    (folder / "model_grid.profile_models-137.py311.nbi").touch()
+    stages_fit.announce_compilation(both, "fit glmm, B")
+    stages_fit.announce_compilation((), "test glmm, B")
     assert capsys.readouterr().err == ""
-    for kernel in (stages_fit.MODEL_KERNEL, stages_fit.TEST_KERNEL):
-        stages_fit.announce_compilation(kernel, "test glmm, B")
+    for kernel in (stages_fit.MODEL_TEST, stages_fit.NESTED_FIT, stages_fit.NESTED_TEST):
+        stages_fit.announce_compilation((kernel,), "test glmm, B")
         assert "compiling" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [stages_fit.GRID_KERNEL, stages_fit.MODEL_KERNEL, stages_fit.TEST_KERNEL])
+@pytest.mark.parametrize("name", stages_fit.COMPILING)
 def test_the_kernels_that_are_announced_exist(name):
     module, function = name.split(".")
     assert hasattr(importlib.import_module(f"mlmgen.kernels.{module}"), function)
+
+
+NESTED = (("engine.fit_genes",), ("mixture.test_genes",))
+MODEL = (("multilevel.fit_models", "model_grid.profile_models"), ("model_tests.test_models",))
+WALD = (("multilevel.fit_models",), ())
+
+
+@pytest.mark.parametrize(
+    ("structure", "level", "options", "expected"),
+    [
+        ("nested", "cells", {}, NESTED),
+        ("none", "samples", {}, NESTED),
+        ("slope", "cells", {}, MODEL),
+        ("intercept", "cells", {"family": "gaussian"}, MODEL),
+        ("intercept", "cells", {"likelihood": "exact"}, MODEL),
+        ("functions", "cells", {}, MODEL),
+        ("intercept", "cells", {"method": "ml"}, WALD),
+        ("slope", "samples", {}, MODEL),
+        ("crossed", "samples", {}, WALD),
+        ("none", "cells", {}, WALD),
+    ],
+)
+def test_the_kernels_of_a_model(structure, level, options, expected):
+    made, design = stages_fit.OF_SAMPLES._replace(**options), structures.design_of(structure)
+    assert stages_fit.fit_kernels(design, made, level) == expected[0]
+    assert stages_fit.test_kernels(design, made, level) == expected[1]
+
+
+def test_few_responses_are_fitted_without_a_grid():
+    design = structures.design_of("nested")
+    assert stages_fit.fit_kernels(design, stages_fit.OF_SAMPLES, "cells", grid=False) == ("multilevel.fit_models",)

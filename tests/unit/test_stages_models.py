@@ -10,12 +10,13 @@ import yaml
 from scipy import sparse
 
 import mlmgen
-from mlmgen import io
+from mlmgen import io, model_tests, multilevel
 from mlmgen.types import GeneFits, Moderated
 from tests.unit.stages_run import Run
 
 EXAMPLES = Path(__file__).parents[2] / "config/examples"
-GENES, DONORS, CELLS = 16, 10, 60
+# Enough genes for a prior of the variances.
+GENES, DONORS, CELLS = 32, 10, 60
 # Natural log: effects of the condition and of one standard deviation of pct.
 EFFECT, PCT = 0.8, 0.3
 LN2 = np.log(2.0)
@@ -79,28 +80,56 @@ def test_slopes(tmp_path, data):
     tables = run(tmp_path, data, "~ arm + (1 + arm | donor)", contrasts={"stim": "arm[stim] - arm[ctrl]"})
     effects, variances = tables["effects"], tables["variances"]
     check_effects(effects, EFFECT)
-    # Ten donors differ in their response: nine degrees of freedom, and more where a variance is at zero.
-    assert effects["df"].min() > 5
-    assert effects["df"].median() == pytest.approx(DONORS - 1, abs=2)
+    assert effects["df"].isna().all()
     names = ["donor: (Intercept)", "donor: arm[T.stim]", "donor: (Intercept), arm[T.stim]", "dispersion"]
     assert list(variances["component"][:4]) == names
-    wide = variances.pivot(index="gene", columns="component", values="variance")[names]
-    expected = wide[names[2]] / np.sqrt(wide[names[0]] * wide[names[1]])
+    fitted, moderated = (
+        variances.pivot(index="gene", columns="component", values=v) for v in ("variance_reml", "variance")
+    )
+    expected = fitted[names[2]] / np.sqrt(fitted[names[0]] * fitted[names[1]])
     found = variances[variances["component"] == names[2]].set_index("gene")["correlation"]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert (variances["variance"] == variances["variance_reml"]).all()
+    # Genes tell each other of the variances of level and response; the dispersion is each gene's own.
+    for name in names[:2]:
+        assert np.log(moderated[name]).std() < np.log(fitted[name].clip(1e-3)).std()
+    assert (moderated[names[3]] == fitted[names[3]]).all()
     assert tables["fits"]["n_parameters"].eq(6).all()
     assert tables["coefficients"].eval("std_error_full >= std_error").all()
 
 
-def test_crossed_intercepts_are_not_moderated_and_samples_of_nested_ones_are(tmp_path, data):
+def test_slopes_by_maximum_likelihood_are_not_moderated(tmp_path, data):
+    contrasts = {"stim": "arm[stim] - arm[ctrl]"}
+    tables = run(tmp_path, data, "~ arm + (1 + arm | donor)", contrasts=contrasts, estimation="ml")
+    effects, variances = tables["effects"], tables["variances"]
+    check_effects(effects, EFFECT)
+    # Ten donors differ in their response: nine degrees of freedom, and more where a variance is at zero.
+    assert effects["df"].min() > 5
+    assert effects["df"].median() == pytest.approx(DONORS - 1, abs=2)
+    assert (variances["variance"] == variances["variance_reml"]).all()
+
+
+def test_a_contrast_without_its_replicate_is_cautioned_in_the_cells_alone(tmp_path, data):
+    formula, contrasts = "~ arm + batch + (1 | donor)", {"stim": "arm[T.stim]", "batch": "batch[T.b1]"}
+    run = Run(tmp_path, data, formula=formula, cell_type=None, contrasts=contrasts)
+    tested = run.tables()["effects"].dropna(subset="pvalue")
+    cautioned = tested["reason"].str.contains("p-value too small: arm varies within donors")
+    assert (cautioned == ((tested["contrast"] == "stim") & (tested["method"] == "glmm"))).all()
+    assert tested["reason"][cautioned].str.endswith(f"use {formula} + (1 | donor:arm)").all()
+    text = (tmp_path / "summary.txt").read_text()
+    assert "What the designs can find" in text
+    assert "20 x donor:arm (not in the formula)" in text
+    run.set(formula=f"{formula} + (1 | donor:arm)", cell_type=None, contrasts=contrasts)
+    reasons = run.tables()["effects"].query("contrast == 'stim'")["reason"]
+    assert not reasons.str.contains("p-value too small").any()
+
+
+def test_crossed_intercepts_are_moderated(tmp_path, data):
     formula = "~ arm + (1 | donor) + (1 | batch) + (1 | donor:arm)"
     tables = run(tmp_path, data, formula, methods=["glmm", "pseudobulk"])
     effects = tables["effects"].set_index("method")
     check_effects(effects.loc["glmm"], EFFECT)
     check_effects(effects.loc["pseudobulk"], EFFECT)
-    assert effects.loc["glmm", "df"].notna().all()
-    assert effects.loc["pseudobulk", "df"].isna().all()
+    assert effects["df"].isna().all()
     components = tables["variances"].groupby("method", observed=True)["component"].unique()
     assert list(components["glmm"]) == ["donor", "batch", "donor:arm", "dispersion"]
     assert list(components["pseudobulk"]) == ["donor", "dispersion"]
@@ -115,7 +144,29 @@ def test_continuous_covariates_compressed_and_exact(tmp_path, data, formula):
     other = exact["effects"].set_index(["contrast", "gene"]).loc[effects.index]
     assert (np.abs(effects["log2fc"] - other["log2fc"]) / other["lfc_se"]).max() < 1e-3
     np.testing.assert_allclose(effects["lfc_se"], other["lfc_se"], rtol=1e-3)
-    np.testing.assert_allclose(effects["df"], other["df"], rtol=1e-2)
+    np.testing.assert_allclose(effects["statistic"], other["statistic"], atol=2e-3)
+    assert effects["df"].isna().all()
+    assert other["df"].isna().all()
+
+
+@pytest.mark.parametrize("likelihood", ["compressed", "exact"])
+def test_fits_and_tests_have_the_same_likelihood(tmp_path, data, monkeypatch, likelihood):
+    taken, choose = [], multilevel.models_of_tiers
+    for module in (multilevel, model_tests):
+
+        def recorded(*arguments, module=module):
+            taken.append((module.__name__, arguments[5]))
+            return choose(*arguments)
+
+        monkeypatch.setattr(module, "models_of_tiers", recorded)
+    expected = {("mlmgen.multilevel", likelihood), ("mlmgen.model_tests", likelihood)}
+    # The workflow with its donors left out, and a notebook.
+    run(tmp_path, data, "~ arm + (1 + arm | donor)", likelihood=likelihood)
+    assert set(taken) == expected
+    taken.clear()
+    fit = mlmgen.fit(data, "~ arm + (1 + arm | donor)", likelihood=likelihood, progress=False)
+    assert fit.test(progress=False)["df"].isna().all()
+    assert set(taken) == expected
 
 
 def test_detection_is_a_logit_and_moderated(tmp_path, data):
@@ -146,19 +197,29 @@ def test_a_gene_that_is_in_every_cell_has_no_detection_to_model(tmp_path, data):
 
 
 def test_gaussian_is_the_mixed_model_of_log_normalized_expression(tmp_path, data):
-    tables = run(tmp_path, data, "~ arm + (1 + arm | donor)", family="gaussian")
+    formula = "~ arm + (1 + arm | donor)"
+    tables = run(tmp_path / "reml", data, formula, family="gaussian")
+    plain = run(tmp_path / "ml", data, formula, family="gaussian", estimation="ml")["effects"].set_index("gene")
     effects, variances = tables["effects"].set_index("gene"), tables["variances"].set_index(["gene", "component"])
     values = pd.DataFrame(np.log1p(data.X.toarray() / data.obs["size"].to_numpy()[:, None]), columns=data.var_names)
-    # Balanced arms: the effect is the difference of means, tested by the donors' differences with t of 9.
+    # Balanced arms: the effect is the difference of means, with the donors' differences as replicates.
     means = values.groupby([data.obs["donor"].to_numpy(), data.obs["arm"].to_numpy()]).mean().unstack()
     for gene in effects.index:
         difference = means[gene]["stim"] - means[gene]["ctrl"]
         assert effects.loc[gene, "log2fc"] == pytest.approx(difference.mean() / LN2, abs=1e-6)
-        if effects.loc[gene, "status"] == "converged":
-            expected = difference.std() / np.sqrt(DONORS) / LN2
-            assert effects.loc[gene, "lfc_se"] == pytest.approx(expected, rel=1e-3)
-            assert effects.loc[gene, "df"] == pytest.approx(DONORS - 1, rel=1e-2)
-    assert (effects["status"] == "converged").sum() > GENES / 2
+        assert plain.loc[gene, "log2fc"] == pytest.approx(difference.mean() / LN2, abs=1e-6)
+        if plain.loc[gene, "status"] == "converged":
+            # Not moderated: t of the differences but for the n in place of n - 1 of maximum likelihood.
+            expected = difference.std(ddof=0) / np.sqrt(DONORS) / LN2
+            assert plain.loc[gene, "lfc_se"] == pytest.approx(expected, rel=1e-3)
+            assert plain.loc[gene, "df"] == pytest.approx(DONORS - 1, abs=2)
+    assert (plain["status"] == "converged").sum() > GENES / 2
+    assert effects["df"].isna().all()
+    # The moderated test is that of the log-normalized values, not of the counts: near the t test of the differences.
+    paired = means.xs("stim", axis=1, level=1) - means.xs("ctrl", axis=1, level=1)
+    t = paired.mean() / (paired.std() / np.sqrt(DONORS))
+    z = effects["statistic"].loc[t.index]
+    assert np.corrcoef(t, z)[0, 1] > 0.95
     np.testing.assert_allclose(variances["fraction"].groupby("gene").sum(), 1.0)
     assert set(variances.loc["G00"].index) >= {"donor: (Intercept)", "residual"}
 
@@ -207,7 +268,8 @@ def test_records_hold_what_the_tables_say(tmp_path, data):
     tables = made.tables()
     fits, meta = io.read_record(made.record("fits", "glmm", "all"), GeneFits)
     moderated, _ = io.read_record(made.record("moderated", "glmm", "all"), Moderated)
-    assert fits.grid_loglik.shape == moderated.weights.shape == (GENES, 0)
+    assert fits.grid_loglik.shape == moderated.weights.shape == (GENES, 7 * 9)
+    assert fits.grid_shape.tolist() == [7, 9, 1, 1]
     assert meta["settings"]["family"] == "nb"
     np.testing.assert_array_equal(tables["variances"]["ci_low"], moderated.ci_low.ravel())
     np.testing.assert_array_equal(tables["coefficients"]["std_error_full"], fits.std_error_full.ravel())
@@ -258,8 +320,8 @@ def test_the_longitudinal_template_runs(tmp_path):
     tables = made.tables()
     effects = tables["effects"].set_index("method")
     assert effects[["pvalue", "statistic"]].notna().all(axis=None)
-    assert effects.loc["glmm", "df"].notna().all()
-    assert effects.loc["pseudobulk", "df"].isna().all()
+    # Six genes are too few to moderate.
+    assert effects["df"].notna().all()
     assert tables["fits"].set_index("method")["n_samples"].eq(32).all()
     assert effects["pvalue"].min() > 1e-4
     cells = {"formula": template["formula"].replace("age", "age + within(percent_mt, visit)"), "methods": ["glmm"]}

@@ -1,5 +1,7 @@
 """The text at the end of a run, from small tables."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
@@ -34,6 +36,50 @@ def test_counts_of_cell_types_and_discoveries():
     assert lines[0] == ["B", "cells", "6", "12", "1,200", "3"]
     assert lines[1] == ["B", "cells", "stim_vs_ctrl", "glmm", "3", "2", "1", "1"]
     assert row(text, "glmm    filtered") == ["glmm", "filtered", "1"]
+
+
+def test_what_the_designs_can_find():
+    row = {"cell_type": "B cells", "contrast": "stim", "comparison": "within donors", "n_donors": 8}
+    row |= {"replicate": "donor:condition", "n_replicates": 16, "df": 7.0, "lfc_detectable": 1.234, "missing": True}
+    joint = row | {"contrast": "any", "lfc_detectable": None, "missing": False}
+    described = dataclasses.replace(cell_type(), designs=(row, joint))
+    text = summary.text("demo", [described], effects([0.01, 0.04, 0.5, np.nan]), fits())
+    lines = [line.strip() for line in text.splitlines()]
+    start = lines.index(
+        "What the designs can find: the log2 fold change with 80 % power at p = 0.001 in a typical gene"
+    )
+    assert lines[start + 1].split() == [
+        "cell",
+        "type",
+        "contrast",
+        "comparison",
+        "donors",
+        "replicates",
+        "df",
+        "log2",
+        "fold",
+        "change",
+    ]
+    stim, either = (line.split() for line in lines[start + 2 : start + 4])
+    assert stim == [
+        "B",
+        "cells",
+        "stim",
+        "within",
+        "donors",
+        "8",
+        "16",
+        "x",
+        "donor:condition",
+        "(not",
+        "in",
+        "the",
+        "formula)",
+        "7",
+        "1.23",
+    ]
+    assert either == ["B", "cells", "any", "within", "donors", "8", "16", "x", "donor:condition", "7"]
+    assert "What the designs" not in summary.text("demo", [cell_type()], effects([1.0] * 4), fits())
 
 
 def test_no_discovery_at_all():

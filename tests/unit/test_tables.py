@@ -7,13 +7,17 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from mlmgen import columns, stages_fit, tables
+from mlmgen import columns, fdr, stages_fit, tables
+from mlmgen.shrinkage import shrink
 from mlmgen.status import HELP, Status
 from mlmgen.types import Design, Effects, GeneFits, Groups, Moderated, RandomTerm
 from tests.reference.designs import intercepts
+from tests.reference.multiple_testing import benjamini_hochberg
 
 GENES = ("g1", "g2", "g3")
+OF_FITS = ("effects", "coefficients", "variances", "priors", "fits")
 
 
 def design(*terms: RandomTerm) -> Design:
@@ -71,6 +75,7 @@ def results(
         grid_shape=np.ones(V, dtype=np.int64),
         grid_low=np.full((3, V), np.nan),
         grid_high=np.full((3, V), np.nan),
+        grid_unit=np.zeros((3, V)),
         grid_loglik=np.zeros((3, 1)) + wide,
     )
     moderated = Moderated(
@@ -144,7 +149,8 @@ def test_filtered_genes_have_a_reason_and_no_statistics():
     row = tables.effects([results()], ["stim_vs_ctrl"]).set_index("gene").loc["g3"]
     assert row["status"] == "filtered"
     assert row["reason"] == "counts in 1 cells, min_cells_expressing is 10"
-    statistics = ["log2fc", "lfc_se", "ci_low", "ci_high", "statistic", "df", "pvalue", "padj", "padj_global"]
+    statistics = ["log2fc", "lfc_se", "ci_low", "ci_high", "log2fc_shrunken", "statistic", "df", "pvalue", "padj"]
+    statistics.append("padj_global")
     assert row[statistics].isna().all()
     assert row["mean_count"] == 0.01
 
@@ -170,6 +176,66 @@ def test_padj_within_and_across_cell_types_by_hand():
     np.testing.assert_allclose(by_gene.loc["T", "padj"][["g1", "g2"]], [0.04, 0.8])
     np.testing.assert_allclose(by_gene.loc["B", "padj_global"][["g1", "g2"]], [0.04, 0.04 * 4 / 3])
     np.testing.assert_allclose(by_gene.loc["T", "padj_global"][["g1", "g2"]], [0.04, 0.8])
+
+
+def many(G: int = 400, cell_type: str = "B") -> tables.Results:
+    """Genes without effects whose standard errors fall with their total count."""
+    rng = np.random.default_rng(8)
+    plain = results(cell_type)
+    genes, total = tuple(f"g{i}" for i in range(G)), np.arange(1.0, G + 1)
+    error = 5.0 / np.sqrt(total)[:, None]
+    z = rng.normal(size=(G, 1))
+    log_p = np.log(2.0 * stats.norm.sf(np.abs(z)))
+    effects = Effects(("stim_vs_ctrl",), z * error, error, z, z, log_p, z, np.full((G, 1), np.nan))
+    fits = dataclasses.replace(plain.fits, genes=genes, status=np.zeros(G, dtype=np.int8))
+    statistics = {"mean_count": total / 100, "pct_cells": total, "total_count": total}
+    return dataclasses.replace(
+        plain, gene_names=genes, statistics=statistics, reasons=("",) * G, fits=fits, effects=effects
+    )
+
+
+def test_weighted_rates_change_padj_alone():
+    pair = [many(cell_type="B"), many(cell_type="T")]
+    plain, weighted = (tables.effects(pair, ["stim_vs_ctrl", "other"], w) for w in (False, True))
+    same = [name for name in plain.columns if not name.startswith("padj")]
+    pd.testing.assert_frame_equal(plain[same], weighted[same])
+    weight = fdr.weights(pair[0].effects.std_error[:, 0], pair[0].effects.log_pvalue[:, 0], np.arange(1.0, 401))
+    of_gene = dict(zip(pair[0].fits.genes, weight, strict=True))
+    one = weighted[(weighted["cell_type"] == "B") & (weighted["contrast"] == "stim_vs_ctrl")]
+    scaled = np.minimum(one["pvalue"] / one["gene"].map(of_gene), 1.0)
+    np.testing.assert_allclose(one["padj"], benjamini_hochberg(scaled), rtol=1e-10)
+    np.testing.assert_allclose(one["padj_global"], benjamini_hochberg(np.tile(scaled, 2))[:400], rtol=1e-10)
+    assert weighted.loc[weighted["contrast"] == "other", "padj"].isna().all()
+
+
+def test_shrunken_effects_are_those_of_their_cell_type_in_log2():
+    result = many()
+    table = (
+        tables.effects([result, many(40, "T")], ["stim_vs_ctrl", "other"])
+        .set_index(["cell_type", "contrast"])
+        .sort_index()
+    )
+    expected = shrink(*(getattr(result.effects, n)[:, 0] for n in ("estimate", "std_error", "statistic")))
+    one = table.loc[("B", "stim_vs_ctrl")].set_index("gene").loc[list(result.fits.genes), "log2fc_shrunken"]
+    np.testing.assert_allclose(one, expected / np.log(2.0))
+    assert table.loc[("T", "stim_vs_ctrl"), "log2fc_shrunken"].notna().all()
+    assert table.loc[("B", "other"), "log2fc_shrunken"].isna().all()
+
+
+def test_a_caution_is_in_the_reasons_of_the_tests_concerned_alone():
+    pair = [
+        dataclasses.replace(results(), cautions={"stim_vs_ctrl": "mind this", "other": "never shown"}),
+        results("T"),
+    ]
+    table = tables.effects(pair, ["stim_vs_ctrl", "other"]).set_index(["cell_type", "contrast", "gene"])["reason"]
+    table = table.sort_index()
+    own = table["B cells", "stim_vs_ctrl"]
+    assert own["g1"] == "mind this"
+    assert own["g2"] == f"{HELP[Status.SEPARATED]}; mind this"
+    assert own["g3"] == "counts in 1 cells, min_cells_expressing is 10"
+    assert "never" not in " ".join(table["B cells", "other"])
+    assert "mind" not in " ".join(table["T"])
+    assert "mind" not in " ".join(tables.fits(pair)["reason"])
 
 
 def test_methods_are_adjusted_separately():
@@ -306,7 +372,35 @@ def test_fits_have_every_gene_with_status_and_counts():
     assert table["n_cells"].tolist() == [100] * 3
 
 
-@pytest.mark.parametrize("table", columns.TABLES)
+def of_prior(prior, grid_shape, **changes) -> pd.DataFrame:
+    """The rows of a result whose components have these priors and points on the grid."""
+    made = results(**changes)
+    fits = dataclasses.replace(made.fits, grid_shape=np.array(grid_shape), grid_loglik=np.zeros((3, max(grid_shape))))
+    moderated = dataclasses.replace(made.moderated, prior=np.array(prior, dtype=float))
+    return tables.priors([dataclasses.replace(made, fits=fits, moderated=moderated)])
+
+
+def test_priors_are_those_of_the_genes_that_were_fitted():
+    table = of_prior([[-2.0, 0.1, 0.8], [np.nan] * 3], [24, 1])
+    assert table["component"].tolist() == ["donor", "dispersion"]
+    assert table["n_genes"].tolist() == [2, 2]
+    total = np.log(results().statistics["total_count"][:2]).mean()
+    np.testing.assert_allclose(table["mean_log_total"], total)
+    assert table.loc[0, ["log_variance", "slope", "sd"]].tolist() == [-2.0, 0.1, 0.8]
+    assert table.loc[0, "variance"] == pytest.approx(np.exp(-2.0))
+    assert table["reason"].tolist() == ["", "not between replicates: each gene has data enough of its own"]
+
+
+def test_what_has_no_prior_says_why():
+    nothing = [[np.nan] * 3] * 2
+    few = of_prior(nothing, [24, 1])["reason"][0]
+    assert few == "2 genes are fewer than the 30 that a prior needs: t tests, few degrees of freedom"
+    assert "Satterthwaite" in of_prior(nothing, [0, 0])["reason"][0]
+    assert "Satterthwaite" in of_prior(nothing, [0, 0], method="pseudobulk")["reason"][1]
+    assert "more than three variances" in of_prior(nothing, [1, 1])["reason"][0]
+
+
+@pytest.mark.parametrize("table", OF_FITS)
 def test_columns_have_the_registered_types(table):
     build = {"effects": lambda r: tables.effects(r, ["stim_vs_ctrl"])}.get(table, getattr(tables, table))
     made = build([results("B"), results("T", method="pseudobulk")])
@@ -314,7 +408,7 @@ def test_columns_have_the_registered_types(table):
     assert {name: str(dtype) for name, dtype in made.dtypes.items()} == expected
 
 
-@pytest.mark.parametrize("table", columns.TABLES)
+@pytest.mark.parametrize("table", OF_FITS)
 def test_tables_survive_no_cell_type_at_all(table):
     build = {"effects": lambda r: tables.effects(r, ["stim_vs_ctrl"])}.get(table, getattr(tables, table))
     assert build([]).shape == (0, len(columns.TABLES[table]))

@@ -30,7 +30,13 @@ rule contrasts:
     input:
         expand(under("prepared/{slug}.h5ad"), slug=CELL_TYPES),
     output:
-        update(under("contrasts.json")),
+        contrasts=update(under("contrasts.json")),
+        design=update(under("design.parquet")),
+        design_text=report(
+            update(under("design.tsv.gz")),
+            caption="../report/design.rst",
+            category="Tables",
+        ),
     log:
         under("logs/contrasts.log"),
     benchmark:
@@ -45,6 +51,8 @@ rule contrasts:
     params:
         settings=stage("contrasts"),
         methods=lambda wildcards, input: METHODS,
+        design=lambda wildcards, output: output.design.removesuffix(".parquet"),
     shell:
-        "mlmgen contrasts --prepared {input:q} --output {output:q} --methods {params.methods:q} "
+        "mlmgen contrasts --prepared {input:q} --output {output.contrasts:q} --methods {params.methods:q} "
+        "--design {params.design:q} "
         "--settings {params.settings:q} --threads {threads} --log {log:q}"

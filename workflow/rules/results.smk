@@ -19,6 +19,8 @@ rule tables:
             slug=CELL_TYPES,
             shard=SHARDS,
         ),
+        audits=AUDITS,
+        stabilities=STABILITIES,
     output:
         effects=under("effects.parquet"),
         effects_text=report(
@@ -38,12 +40,20 @@ rule tables:
             caption="../report/variances.rst",
             category="Tables",
         ),
+        priors=under("priors.parquet"),
+        priors_text=report(
+            under("priors.tsv.gz"),
+            caption="../report/priors.rst",
+            category="Tables",
+        ),
         fits=under("fits.parquet"),
         fits_text=report(
             under("fits.tsv.gz"),
             caption="../report/fits.rst",
             category="Tables",
         ),
+        audit=AUDIT_TABLES,
+        compared=COMPARED_TABLES,
         summary=report(
             under("summary.txt"),
             caption="../report/summary.rst",

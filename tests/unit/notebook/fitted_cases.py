@@ -68,6 +68,7 @@ def fits(names, coefficients, components, beta, variance, loglik, method="reml",
         grid_shape=np.zeros(V, dtype=np.int64),
         grid_low=np.full((G, V), np.nan),
         grid_high=np.full((G, V), np.nan),
+        grid_unit=np.zeros((G, V)),
         grid_loglik=np.zeros((G, 0)),
         **arrays,
     )

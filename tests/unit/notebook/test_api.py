@@ -18,8 +18,8 @@ import mlmgen
 from mlmgen import contrasts as algebra
 from mlmgen import fitting, inference, moderate
 from mlmgen.errors import UserError
+from mlmgen.moderate import FEW_GENES
 from mlmgen.notebook import api, predictions
-from mlmgen.notebook.fitted import RESPONSES_TO_MODERATE
 from mlmgen.notebook.predictions import inverse_link
 from mlmgen.notebook.tested import f_quantile
 
@@ -208,7 +208,7 @@ def test_few_responses_have_t_tests_with_satterthwaite_degrees_of_freedom(slopes
 
 
 def test_few_genes_are_not_moderated():
-    data = counts(genes=RESPONSES_TO_MODERATE - 1)
+    data = counts(genes=FEW_GENES - 1)
     fit = mlmgen.fit(data, "~ arm + (1 | donor)", progress=False, responses=list(data.var_names[:2]))
     assert fit.moderated is None
     assert np.isfinite(fit.coefficients["std_error_full"]).all()
