@@ -41,7 +41,7 @@ def disagree(effects, errors, pvalues, adjusted) -> np.ndarray:
         Of either method; NaN where it has no test.
     """
     found = np.abs(difference(*effects, *errors)) > LARGEST_DIFFERENCE
-    found |= (effects[0] * effects[1] < 0.0) & (np.fmax(*pvalues) < SUPPORTED)
+    found |= (effects[0] * effects[1] < 0.0) & (np.maximum(*pvalues) < SUPPORTED)
     for called, other in zip(adjusted, pvalues[::-1], strict=True):
         found |= (called <= LEVEL) & (other > UNSUPPORTED)
     return found

@@ -202,10 +202,18 @@ def _sentences(row: dict) -> list[str]:
         f"  {_percent(row['type1_05'], 1)} of {row['n_tests']:,} p-values were below 0.05 and "
         f"{_percent(row['type1_001'], 2)} below 0.001, in {tried}; {row['splits_with_calls'] or 'none'} of these had "
         f"a call at {_percent(FDR)} FDR.",
-        f"  Of injected effects (log2 fold change {row['injected_log2fc']:.3g}) {_percent(row['power'])} were found; "
-        f"{_percent(row['fdp'], 1)} of the calls were false (standard error {_percent(row['fdp_se'], 1)}), where "
-        f"{_percent(FDR)} are allowed.",
+        _injected(row),
     ]
+
+
+def _injected(row: dict) -> str:
+    if not np.isfinite([row["power"], row["fdp"]]).all():
+        return "  No effects could be injected."
+    error = f" (standard error {_percent(row['fdp_se'], 1)})" if np.isfinite(row["fdp_se"]) else ""
+    return (
+        f"  Of injected effects (log2 fold change {row['injected_log2fc']:.3g}) {_percent(row['power'])} were found; "
+        f"{_percent(row['fdp'], 1)} of the calls were false{error}, where {_percent(FDR)} are allowed."
+    )
 
 
 def permutations(made: int, there_are: float) -> str:

@@ -68,8 +68,8 @@ LEFT_OUT = (
         "stable",
         "category",
         "",
-        "`yes` if the sign stays and p is below 0.05 whichever donor is left out, else `no`; `not_estimable` if the "
-        "contrast needs loo_worst_donor.",
+        "`yes` if the sign stays and p is below 0.05 whichever donor is left out (of more than 8 the 8 that matter "
+        "most), else `no`; `not_estimable` if the contrast needs loo_worst_donor, `not_fitted` if a fit failed.",
     ),
 )
 
@@ -213,7 +213,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "log_variance",
             "float64",
             "natural log",
-            "Mean of the log variance of a gene with this log total, of columns scaled to root mean square 1.",
+            "Mean of the log variance of a gene with this log total.",
         ),
         Column("slope", "float64", "", "Change of that mean for each unit of log total."),
         Column("sd", "float64", "natural log", "Standard deviation of the genes' log variances around it."),

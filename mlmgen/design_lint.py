@@ -187,7 +187,8 @@ def _confounding(contrast: Contrast, model: _Model) -> tuple[float, str]:
     others = dict.fromkeys(part for name in names for part in factors_of(name) if part not in own)
     left = {}
     for other in others:
-        kept = np.array([not mentions(name, other) for name in names])
+        # The contrast's own columns stay, a function of the other variable though they may be, as I(age**2) of age.
+        kept = np.array([not mentions(name, other) for name in names]) | contrast.weights.any(axis=0)
         left[other] = max(design_power.confounding(design, model.information, row, kept) for row in contrast.weights)
     return share, min(left, key=left.get)
 

@@ -282,13 +282,16 @@ def _listed(exchange: Exchange) -> np.ndarray:
 
 
 def _permutations(labels: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Give the distinct orders of sorted labels that may repeat."""
-    if not labels:
-        yield ()
-    for i, value in enumerate(labels):
-        if i == 0 or labels[i - 1] != value:
-            for rest in _permutations(labels[:i] + labels[i + 1 :]):
-                yield (value, *rest)
+    """Give the distinct orders of sorted labels that may repeat, each the next in lexicographic order."""
+    order = list(labels)
+    while True:
+        yield tuple(order)
+        left = next((i for i in range(len(order) - 2, -1, -1) if order[i] < order[i + 1]), None)
+        if left is None:
+            return
+        right = next(j for j in range(len(order) - 1, left, -1) if order[j] > order[left])
+        order[left], order[right] = order[right], order[left]
+        order[left + 1 :] = order[:left:-1]
 
 
 def _shuffled(exchange: Exchange, rng: np.random.Generator) -> np.ndarray:

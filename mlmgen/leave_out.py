@@ -4,6 +4,7 @@ The prior of the variances stays that of all genes and all donors, and so do the
 donor's own counts.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from mlmgen.dependence import group_means
 from mlmgen.fitting import fit_shard
 from mlmgen.inference import test
 from mlmgen.moderate import axes_of, posterior
+from mlmgen.replicates import separates_donors
 from mlmgen.stability import LeftOut
 from mlmgen.types import Contrast, Counts, Design, Effects, GeneFits, Moderated
 from mlmgen.variance_prior import Hyper
@@ -60,7 +62,7 @@ def leave_out(
     log_pvalue = estimate.copy()
     for d, donor in enumerate(design.donor.levels):
         rest = without_donor(design, counts, donor)
-        kept = [] if saturated(rest.design) else [remaining_contrast(contrast, rest) for contrast in contrasts]
+        kept = [remaining_contrast(contrast, rest) for contrast in contrasts] if replicated(rest, design) else []
         tested = np.flatnonzero([contrast is not None for contrast in kept])
         estimable[tested, d] = True
         if not tested.size:
@@ -74,6 +76,12 @@ def leave_out(
     return LeftOut(counts.genes, names, design.donor.levels, hit, dropped, estimable, estimate, log_pvalue)
 
 
+def replicated(rest: Rest, design: Design) -> bool:
+    """Tell whether donors, or samples of donors, are still the replicates: not where one donor is left."""
+    several = np.unique(rest.design.donor.codes).size > 1 or len(design.donor.levels) == 1
+    return several and not saturated(rest.design) and separates_donors(rest.design) >= separates_donors(design)
+
+
 def _refit(rest: Rest, contrasts, dropped, prior, z, family, level, threads, progress, options) -> Effects:
     """Fit, weigh and test the genes of one leave-one-out."""
     keep = dropped & varies(rest, "nb" if level == "samples" else family)
@@ -82,7 +90,11 @@ def _refit(rest: Rest, contrasts, dropped, prior, z, family, level, threads, pro
     )
     reweighed = reweigh(fits, prior or {}, z)
     likelihood = options.get("likelihood", "compressed")
-    return test(rest.counts, rest.design, fits, reweighed, contrasts, family, level, threads, likelihood=likelihood)
+    found = test(rest.counts, rest.design, fits, reweighed, contrasts, family, level, threads, likelihood=likelihood)
+    # Of a gene whose counts are all of the donor that is left out nothing remains: p is 1.
+    nothing = (dropped & ~keep)[:, None]
+    log_pvalue, estimate = np.where(nothing, 0.0, found.log_pvalue), np.where(nothing, 0.0, found.estimate)
+    return dataclasses.replace(found, log_pvalue=log_pvalue, estimate=estimate)
 
 
 def varies(rest: Rest, family: str) -> np.ndarray:

@@ -33,7 +33,7 @@ def moderate(fits: GeneFits, log_total: np.ndarray) -> Moderated:
         Natural log of each gene's total count.
     """
     axes = axes_of(fits)
-    fitted = np.isfinite(fits.grid_loglik).any(axis=1)
+    fitted = on_grid(fits)
     if not axes or fitted.sum() < FEW_GENES:
         return unmoderated(fits)
     learns = fitted & np.isin(fits.status, (int(Status.CONVERGED), int(Status.BOUNDARY)))
@@ -42,6 +42,11 @@ def moderate(fits: GeneFits, log_total: np.ndarray) -> Moderated:
     low, high, shape = fits.grid_low[:, axes], fits.grid_high[:, axes], tuple(fits.grid_shape[axes])
     hypers = shared_priors(fits.grid_loglik[learns], low[learns], high[learns], shape, z[learns])
     return posterior(fits, dict(zip(axes, hypers, strict=True)), z)
+
+
+def on_grid(fits: GeneFits) -> np.ndarray:
+    """Return which genes have a likelihood on the variance grid, and so may be moderated, (G,) bool."""
+    return np.isfinite(fits.grid_loglik).any(axis=1)
 
 
 def axes_of(fits: GeneFits) -> list[int]:
@@ -69,7 +74,7 @@ def posterior(fits: GeneFits, priors: dict[int, Hyper], z: np.ndarray) -> Modera
     """
     start = unmoderated(fits)
     out = Moderated(np.full(fits.grid_loglik.shape, np.nan), start.variance, start.ci_low, start.ci_high, start.prior)
-    genes = np.flatnonzero(np.isfinite(fits.grid_loglik).any(axis=1))
+    genes = np.flatnonzero(on_grid(fits))
     # The table of the prior mass spans the genes' z: the same for every block.
     span = (z[genes].min(initial=0.0), z[genes].max(initial=0.0))
     for block in np.array_split(genes, max(1, -(-len(genes) // BLOCK))):
@@ -97,11 +102,24 @@ def _fill(out: Moderated, fits: GeneFits, genes, priors, z, span) -> None:
         mass, unit = marginal(tensor, ones, axis), fits.grid_unit[genes, v]
         out.variance[genes, v] = (mass * np.exp(points[axis] + unit[:, None])).sum(axis=1)
         out.ci_low[genes, v], out.ci_high[genes, v] = (np.exp(quantile(points[axis], mass, q) + unit) for q in INTERVAL)
+    _scale_terms(out, fits, genes, axes)
     _scale_covariances(out, fits, genes)
     for axis, n in enumerate(shape):
         tensor = np.moveaxis(np.tensordot(tensor, sampling(n, REFINE[len(shape)]), (1 + axis, 0)), -1, 1 + axis)
     weights = tensor.reshape(len(genes), -1)
     out.weights[genes] = weights / weights.sum(axis=1, keepdims=True)
+
+
+def _scale_terms(out: Moderated, fits: GeneFits, genes, axes) -> None:
+    """Scale the other variances of a term with the one that stands for all, where an axis is a whole term."""
+    for pair in covariances(fits.components).values():
+        of_axis, other = sorted(pair, key=lambda v: v not in axes)
+        if of_axis in axes and other not in axes:
+            fitted, share = fits.variance[np.ix_(genes, (of_axis, other))].T, np.full(len(genes), np.nan)
+            np.divide(fitted[1], fitted[0], out=share, where=fitted[0] > 0)
+            known = np.isfinite(share)
+            for values in (out.variance, out.ci_low, out.ci_high):
+                values[genes[known], other] = values[genes[known], of_axis] * share[known]
 
 
 def _scale_covariances(out: Moderated, fits: GeneFits, genes) -> None:

@@ -120,6 +120,10 @@ def summarize(left: LeftOut, estimate: np.ndarray, threshold: np.ndarray) -> Sum
     out |= {name: np.full(shape, "", dtype=object) for name in ("worst_donor", "stable")}
     for h, c in np.argwhere(left.hit & left.dropped.any(axis=1)[:, None]):
         dropped, estimable = left.dropped[h], left.estimable[c]
+        refused = dropped & estimable & np.isnan(left.log_pvalue[h, c])
+        dropped = dropped & ~refused
+        if not dropped.any():
+            continue
         pvalue = np.exp(np.nan_to_num(left.log_pvalue[h, c], nan=0.0))
         tried = dropped & estimable
         worst = int(np.argmax(np.where(dropped, np.where(estimable, pvalue, np.inf), -1.0)))
@@ -134,5 +138,5 @@ def summarize(left: LeftOut, estimate: np.ndarray, threshold: np.ndarray) -> Sum
             continue
         out["worst_pvalue"][h, c] = pvalue[worst]
         steady = out["same_sign"][h, c] != 0.0 and pvalue[worst] < STABLE_PVALUE
-        out["stable"][h, c] = "yes" if steady else "no"
+        out["stable"][h, c] = "no" if not steady else "not_fitted" if refused.any() else "yes"
     return Summary(**out)

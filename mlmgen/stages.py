@@ -239,7 +239,7 @@ def contrasts(
         name: _described(name, sources[name], one, found["cell_types"][name]) for name, one in designs.items()
     }
     if design is not None:
-        _write_designs(design, found["design"])
+        _write_designs(design, found["design"], methods)
     io.write_json(output, found)
     say(f"contrasts: {listing(found['contrasts'])}")
 
@@ -258,10 +258,10 @@ def _described(cell_type: str, path: str, design, stored: list[dict]) -> list[di
     return [row._asdict() for row in rows]
 
 
-def _write_designs(path: str, rows: dict[str, list[dict]]) -> None:
+def _write_designs(path: str, rows: dict[str, list[dict]], methods: Sequence[str]) -> None:
     from mlmgen import tables
 
-    io.write_table(path, tables.designs([row for of_one in rows.values() for row in of_one]))
+    io.write_table(path, tables.designs([row for of_one in rows.values() for row in of_one], methods))
     say(f"contrasts: {path}.parquet and .tsv.gz")
 
 

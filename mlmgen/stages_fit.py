@@ -82,12 +82,14 @@ def fit(counts: str, method: str, shard: tuple[int, int], output: str, settings:
 
 def _fit(counts, method, genes, settings, threads, name, meta, statistics) -> GeneFits:
     from mlmgen.fitting import fit_shard
+    from mlmgen.moderate import FEW_GENES
 
     (start, stop), o, level = genes, options_of(settings, method), LEVEL[method]
     keep = filters.keep(statistics, meta["n_cells"], settings["filters"]) & ~always_detected(
         statistics, meta["n_cells"], o.family
     )
-    keep = keep[start:stop]
+    # The shards of a cell type agree: too few genes for a prior in all of them means t tests in each.
+    enough, keep = keep.sum() >= FEW_GENES, keep[start:stop]
     say(f"{name}: {keep.sum():,} of {stop - start:,} genes pass the filters")
     design, data = io.read_design(counts), io.read_counts(counts, start, stop)
     if method == "glmm":
@@ -98,7 +100,7 @@ def _fit(counts, method, genes, settings, threads, name, meta, statistics) -> Ge
     data = log_normalized(data, design) if o.family == "gaussian" else data
     fits = fit_shard(
         data, design, keep, o.family, level, threads, progress,
-        method=o.method, integration=o.integration, nodes=o.nodes, likelihood=o.likelihood,
+        method=o.method, integration=o.integration, nodes=o.nodes, likelihood=o.likelihood, grid=enough,
     )  # fmt: skip
     progress.finish(_outcomes(fits.status))
     return fits
@@ -157,20 +159,20 @@ def moderate(counts: str, fits: list[str], output: str, settings: dict, threads:
     shards = [io.read_record(path, GeneFits) for path in fits]
     meta, joined = shards[0][1], fitting.concatenate([shard for shard, _ in shards])
     name = f"moderate {meta['method']}, {meta['cell_type']}"
-    moderated = moderate.moderate(joined, _log_totals(io.read_gene_statistics(counts), meta))
+    family = options_of(meta["settings"], meta["method"]).family
+    moderated = moderate.moderate(joined, log_totals(io.read_gene_statistics(counts), family))
     how = ""
-    if not fitting.has_grid(joined):
+    if moderated.weights.shape[1] == 0:
         how = ", variances stay as fitted (this model has no prior)"
-    elif not moderated.weights.shape[1]:
+    if np.isfinite(joined.loglik).sum() < moderate.FEW_GENES:
         how = f", too few for a prior of the variances ({moderate.FEW_GENES}): t tests with few degrees of freedom"
     say(f"{name}: {np.isfinite(joined.loglik).sum():,} genes fitted{how}")
     io.write_record(output, moderated, meta)
 
 
-def _log_totals(statistics: dict, meta: dict) -> np.ndarray:
+def log_totals(statistics: dict, family: str) -> np.ndarray:
     """Return the natural log of each gene's total response, (G,): counts, or cells in which it is detected."""
-    detection = options_of(meta["settings"], meta["method"]).family == "bernoulli"
-    total = np.asarray(statistics["n_cells_expressing" if detection else "total_count"], dtype=float)
+    total = np.asarray(statistics["n_cells_expressing" if family == "bernoulli" else "total_count"], dtype=float)
     return np.log(np.maximum(total, 1.0))
 
 

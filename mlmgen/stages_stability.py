@@ -14,6 +14,7 @@ from mlmgen.stages_fit import (
     bounds,
     fit_kernels,
     log_normalized,
+    log_totals,
     options_of,
     read_contrasts,
     test_kernels,
@@ -73,15 +74,16 @@ def stability(
 def _leave_out(counts, method, contrasts, hit, fits, moderated, settings, threads, name) -> LeftOut:
     """Read the rows and genes that matter and leave out the donors."""
     from mlmgen.leave_out import leave_out
+    from mlmgen.moderate import on_grid
 
     genes, o, level = np.flatnonzero(hit.any(axis=1)), options_of(settings, method), LEVEL[method]
     design, data = io.read_design(counts), _counts_of(counts, genes, len(fits))
     data = log_normalized(data, design) if o.family == "gaussian" else data
     total = log_totals(io.read_gene_statistics(counts), o.family)
-    on_grid = np.concatenate([np.isfinite(shard.grid_loglik).any(axis=1) for shard in fits])
+    grid = np.concatenate([on_grid(shard) for shard in fits])
     fitted = np.concatenate([np.isfinite(shard.loglik) for shard in fits])[genes]
     prior = dict(zip(fits[0].components, moderated.prior, strict=True)) if moderated.weights.shape[1] else None
-    z = total[genes] - (total[on_grid].mean() if on_grid.any() else 0.0)
+    z = total[genes] - (total[grid].mean() if grid.any() else 0.0)
     announce_compilation((*fit_kernels(design, o, level), *test_kernels(design, o, level)), name)
     progress = Progress(len(genes) * len(design.donor.levels), name)
     left = leave_out(
@@ -90,12 +92,6 @@ def _leave_out(counts, method, contrasts, hit, fits, moderated, settings, thread
     )  # fmt: skip
     progress.finish(f"{len(genes):,} genes without each of {len(design.donor.levels):,} donors")
     return left
-
-
-def log_totals(statistics: dict, family: str) -> np.ndarray:
-    """Return the natural log of each gene's total response as the moderation takes it, (G,)."""
-    total = np.asarray(statistics["n_cells_expressing" if family == "bernoulli" else "total_count"], dtype=float)
-    return np.log(np.maximum(total, 1.0))
 
 
 def _counts_of(path: str, genes: np.ndarray, shards: int) -> Counts:

@@ -69,7 +69,8 @@ def tables(
     delete_tables(folder, {"concordance", "stability", "audit", "audit_qq"} - made.keys())
     overviews = [overview(path, contrasts, input) for path in prepared]
     audited = audit_tables.words(made["audit"]) if audits is not None else ""
-    text = summary.text(settings["name"], overviews, made["effects"], made["fits"], audited)
+    weighted = settings.get("fdr") == "weighted"
+    text = summary.text(settings["name"], overviews, made["effects"], made["fits"], audited, weighted)
     io.write_text(folder / "summary.txt", text)
 
 

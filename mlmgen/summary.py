@@ -41,7 +41,12 @@ class CellType:
 
 
 def text(
-    name: str, cell_types: Sequence[CellType], effects: pd.DataFrame, fits: pd.DataFrame, audited: str = ""
+    name: str,
+    cell_types: Sequence[CellType],
+    effects: pd.DataFrame,
+    fits: pd.DataFrame,
+    audited: str = "",
+    weighted: bool = False,
 ) -> str:
     """Write the summary.
 
@@ -54,7 +59,10 @@ def text(
         The result tables.
     audited : str
         What the null audit says, in lines; empty for none.
+    weighted : bool
+        Whether ``padj`` is of weighted p-values.
     """
+    fdr = f"{'weighted ' * weighted}Benjamini-Hochberg"
     parts = [
         (f"Run {name}: cell types", _overview(cell_types, fits)),
         (
@@ -62,7 +70,7 @@ def text(
             _designs(cell_types),
         ),
         (
-            f"Discoveries at padj < {FDR} (Benjamini-Hochberg within cell type, contrast and method)",
+            f"Discoveries at padj < {FDR} ({fdr} within cell type, contrast and method)",
             _discoveries(effects),
         ),
         ("How the fits ended", _statuses(fits)),

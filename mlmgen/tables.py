@@ -9,13 +9,14 @@ import pandas as pd
 from mlmgen import columns, fdr
 from mlmgen.design_rows import DISPERSION, RESIDUAL, components_of
 from mlmgen.fitting import has_grid
-from mlmgen.moderate import FEW_GENES, covariances
+from mlmgen.moderate import FEW_GENES, covariances, on_grid
 from mlmgen.shrinkage import shrink
 from mlmgen.status import HELP, Status, label
 from mlmgen.types import Design, Effects, GeneFits, Moderated
 from mlmgen.variance_partition import component_fractions
 
 LOG2 = np.log(2.0)
+NOT_TESTED = "the fit converged, but not the likelihoods that its test needs: not tested"
 SMALLEST_PVALUE = np.finfo(float).tiny  # below it p-values lose digits; `statistic` keeps the ranking
 
 
@@ -116,10 +117,18 @@ def adjusted(table: pd.DataFrame, groups: list[str], weight: np.ndarray | None =
     return padj
 
 
-def designs(rows: Sequence[dict]) -> pd.DataFrame:
-    """Build the table of designs: one row per cell type x contrast, each the dict of a `mlmgen.design_lint.Row`."""
+def designs(rows: Sequence[dict], methods: Sequence[str] = ("glmm", "pseudobulk")) -> pd.DataFrame:
+    """Build the table of designs: one row per cell type x contrast.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Each of a `mlmgen.design_lint.Row`.
+    methods : sequence of str
+        Of the run: what is wrong with p-values of the cells is left out where cells are not tested.
+    """
     made = {}
-    cautions = [f"glmm: {row['caution']}" if row["caution"] else "" for row in rows]
+    cautions = [f"glmm: {row['caution']}" if row["caution"] and "glmm" in methods else "" for row in rows]
     warnings = ["; ".join(filter(None, (c, row["warning"]))) for c, row in zip(cautions, rows, strict=True)]
     rows = [row | {"warning": warning} for row, warning in zip(rows, warnings, strict=True)]
     for column in columns.TABLES["design"]:
@@ -162,9 +171,10 @@ def priors(results: Sequence[Results]) -> pd.DataFrame:
     """Build the table of priors: one row per cell type x method x variance component, covariances left out."""
     parts = []
     for result in results:
-        fitted, pairs = _fitted(result), covariances(result.fits.components)
+        fitted, pairs = learned_from(result.fits), covariances(result.fits.components)
         of_variances = [v for v in range(len(result.fits.components)) if v not in pairs]
         mean, slope, sd = result.moderated.prior[of_variances].T
+        mean = mean + (result.fits.grid_unit[fitted][:, of_variances].mean(axis=0) if fitted.any() else 0.0)
         name = "n_cells_expressing" if result.family == "bernoulli" else "total_count"
         total = np.log(np.maximum(np.asarray(result.statistics[name], dtype=float)[fitted], 1.0))
         parts.append(
@@ -184,18 +194,25 @@ def priors(results: Sequence[Results]) -> pd.DataFrame:
     return typed(parts, "priors")
 
 
+def learned_from(fits: GeneFits) -> np.ndarray:
+    """Return which genes a prior is, or would be, learned from, (G,) bool."""
+    return on_grid(fits) if has_grid(fits) else np.isfinite(fits.loglik)
+
+
 def without_prior(result: Results, v: int) -> str:
     """Say in words why a component has no prior; empty where it has one."""
-    fits, n = result.fits, int(_fitted(result).sum())
+    fits, n = result.fits, int(learned_from(result.fits).sum())
     if np.isfinite(result.moderated.prior[v, 0]):
         return ""
-    if fits.grid_shape.size and fits.grid_shape[v] > 1:
-        return f"{n:,} genes are fewer than the {FEW_GENES} that a prior needs: t tests, few degrees of freedom"
     if fits.components[v] in (DISPERSION, RESIDUAL) and (result.method == "glmm" or has_grid(fits)):
         return "not between replicates: each gene has data enough of its own"
+    if n < FEW_GENES and fits.method == "reml":
+        return f"{n:,} genes are fewer than the {FEW_GENES} that a prior needs: t tests with few degrees of freedom"
     if not has_grid(fits):
         return "variances of this model are not moderated: t tests with Satterthwaite's degrees of freedom"
-    return "of more than three variances, the terms with most groups are moderated, each scaled as a whole"
+    return (
+        "of more than three variances, whole terms are moderated, those with most groups: scaled with the first effect"
+    )
 
 
 def fits(results: Sequence[Results]) -> pd.DataFrame:
@@ -309,6 +326,8 @@ def _one_contrast(result: Results, contrast: str, weighted: bool) -> dict:
     part["log2fc_shrunken"] = shrink(*columns) / LOG2
     if weighted:
         part["weight"] = weights_of_tests(result, c)
+    untested = np.isnan(part["pvalue"]) & (part["reason"] == "")
+    part["reason"] = np.where(untested, NOT_TESTED, part["reason"])
     if caution := result.cautions.get(contrast):
         part["reason"] = _with_caution(part["reason"], part["pvalue"], caution)
     return part

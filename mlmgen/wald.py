@@ -1,6 +1,6 @@
 r"""Wald tests with Satterthwaite degrees of freedom, for fits without a variance grid.
 
-Those are fits by ML, of sums of samples with slopes, and of few responses.
+Those are fits by ML, of sums of samples with crossed intercepts, and of few responses.
 
 With C the covariance of beta and D_d its sensitivities, so that Var(c'Cc) = sum_d (c'D_d c)^2,
 

@@ -216,3 +216,12 @@ def test_rows_are_the_registered_columns():
     lacking = rows(study(4, paired=True), SIMPLE)[0]._replace(warning="few")._asdict()
     assert tables.designs([lacking])["warning"].item() == f"glmm: {lacking['caution']}; few"
     assert tables.designs([]).shape == (0, len(columns.TABLES["design"]))
+
+
+@pytest.mark.parametrize("power", ["I(age**2)", "np.log(age)"])
+def test_a_function_of_another_variable_keeps_its_own_column(power):
+    obs = study(donors=8)
+    obs["age"] = 30.0 + 5.0 * obs.groupby("donor", sort=False).ngroup()
+    design, _ = build(obs, parse(f"~ condition + age + {power} + (1 | donor)"), "donor")
+    found = lint("B cells", design, resolve(None, design), 0.5)
+    assert any("confounded with age" in row.warning for row in found)

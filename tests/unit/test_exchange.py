@@ -301,3 +301,9 @@ def test_orders_of_labels_are_those_of_itertools(labels):
     listed = list(exchange._permutations(labels))
     assert len(listed) == len(set(listed))
     assert set(listed) == set(itertools.permutations(labels))
+
+
+def test_many_labels_are_permuted_without_recursion():
+    labels = (0,) * 1500 + (1,)
+    assert sum(1 for _ in exchange._permutations(labels)) == 1501
+    assert list(exchange._permutations((0, 0, 1))) == [(0, 0, 1), (0, 1, 0), (1, 0, 0)]

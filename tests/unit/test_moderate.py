@@ -137,6 +137,29 @@ def test_the_posterior_on_two_axes_is_that_of_a_fine_grid():
             assert weights @ curve(coarse) == pytest.approx((mass * curve(x)).sum(), rel=0.01)
 
 
+def test_where_an_axis_is_a_whole_term_its_variances_stay_in_proportion():
+    found = two_axes()
+    names = ("donor: (Intercept)", "donor: age", "donor: (Intercept), age", "sample")
+    center = found.variance
+    variance = np.column_stack([center[:, 0], 0.5 * center[:, 0], 0.2 * center[:, 0], center[:, 1]])
+    variance[4, 0] = 0.0
+    wide = {
+        "grid_shape": np.array([7, 1, 1, 9]),
+        "grid_low": np.insert(found.grid_low, [1, 1], np.nan, axis=1),
+        "grid_high": np.insert(found.grid_high, [1, 1], np.nan, axis=1),
+        "grid_unit": np.zeros((5, 4)),
+        "grid_loglik": found.grid_loglik,
+    }
+    prior = Hyper(*(np.array([x]) for x in (-2.5, 0.0, 0.8, 1.0)))
+    posterior = moderate.posterior(
+        estimates(names, variance, np.full((5, 4), 0.3), **wide), {0: prior, 3: prior}, np.zeros(5)
+    )
+    for part in (posterior.variance, posterior.ci_low, posterior.ci_high):
+        np.testing.assert_allclose(part[:4, 1], 0.5 * part[:4, 0])
+    np.testing.assert_allclose(posterior.variance[:4, 2], 0.2 * posterior.variance[:4, 0])
+    assert posterior.variance[4, 1] == variance[4, 1]
+
+
 def test_blocks_of_genes_do_not_matter(on_grid, monkeypatch):
     whole = moderate.moderate(on_grid, np.linspace(0, 1, len(on_grid.genes)))
     monkeypatch.setattr(moderate, "BLOCK", 7)

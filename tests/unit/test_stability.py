@@ -202,7 +202,9 @@ def one_gene(p, estimate=None, estimable=None, dropped=None) -> stability.LeftOu
         (one_gene([0.01, 0.02, 0.001]), 1.0, 0.02, "b", 2 / 3, "yes"),
         (one_gene([0.01, 0.06, 0.001]), 1.0, 0.06, "b", 2 / 3, "no"),
         (one_gene([0.01, 0.02], [1, -1]), 0.0, 0.02, "b", 0.5, "no"),
-        (one_gene([0.01, np.nan], [1, np.nan]), 0.0, 1.0, "b", 0.5, "no"),
+        (one_gene([0.01, np.nan], [1, np.nan]), 1.0, 0.01, "a", 1.0, "not_fitted"),
+        (one_gene([0.06, np.nan], [1, np.nan]), 1.0, 0.06, "a", 0.0, "no"),
+        (one_gene([0.01, 1.0], [1, 0]), 0.0, 1.0, "b", 0.5, "no"),  # a gene that only donor b has
         (one_gene([0.01, np.nan, 0.2], estimable=[True, False, True]), 1.0, np.nan, "b", 0.5, "not_estimable"),
         (one_gene([0.01, 0.9, 0.02], dropped=[True, False, True]), 1.0, 0.02, "c", 0.5, "yes"),
     ],
@@ -228,3 +230,17 @@ def test_summaries_do_not_depend_on_the_order_of_donors(pvalues, random):
     second = stability.summarize(one_gene([pvalues[i] for i in order]), np.ones((1, 1)), threshold)
     for name in ("worst_pvalue", "calls", "stable", "same_sign"):
         assert getattr(first, name)[0, 0] == pytest.approx(getattr(second, name)[0, 0])
+
+
+def test_one_donor_that_is_left_does_not_make_its_cells_the_replicates():
+    rng = np.random.default_rng(3)
+    donor, arm = np.repeat(["D1", "D2"], 60), np.tile(np.repeat(["a", "b"], 30), 2)
+    obs = pd.DataFrame({"donor": donor, "arm": arm, "well": [f"w{i}" for i in np.arange(120) // 10]})
+    design, order = build(obs, formula.parse("~ arm + (1 | donor)"), "donor", "well")
+    counts = sparse(rng.poisson(np.where(arm == "b", 9.0, 1.0), (3, 120))[:, order])
+    tested = contrasts.resolve({"arm": "arm[b] - arm[a]"}, design)
+    every = np.ones((3, 1), dtype=bool)
+    found = leave_out.leave_out(counts, design, np.ones(3, dtype=bool), None, np.zeros(3), tested, every)
+    assert not found.estimable.any()
+    summary = stability.summarize(found, np.full((3, 1), 2.0), np.full((3, 1), 0.05))
+    assert (summary.stable == "not_estimable").all()

@@ -375,7 +375,9 @@ def test_fits_have_every_gene_with_status_and_counts():
 def of_prior(prior, grid_shape, **changes) -> pd.DataFrame:
     """The rows of a result whose components have these priors and points on the grid."""
     made = results(**changes)
-    fits = dataclasses.replace(made.fits, grid_shape=np.array(grid_shape), grid_loglik=np.zeros((3, max(grid_shape))))
+    loglik = np.zeros((3, max(grid_shape)))
+    loglik[2] = np.nan
+    fits = dataclasses.replace(made.fits, grid_shape=np.array(grid_shape), grid_loglik=loglik)
     moderated = dataclasses.replace(made.moderated, prior=np.array(prior, dtype=float))
     return tables.priors([dataclasses.replace(made, fits=fits, moderated=moderated)])
 
@@ -391,13 +393,28 @@ def test_priors_are_those_of_the_genes_that_were_fitted():
     assert table["reason"].tolist() == ["", "not between replicates: each gene has data enough of its own"]
 
 
-def test_what_has_no_prior_says_why():
+def test_what_has_no_prior_says_why(monkeypatch):
     nothing = [[np.nan] * 3] * 2
     few = of_prior(nothing, [24, 1])["reason"][0]
-    assert few == "2 genes are fewer than the 30 that a prior needs: t tests, few degrees of freedom"
+    assert few == "2 genes are fewer than the 30 that a prior needs: t tests with few degrees of freedom"
+    monkeypatch.setattr(tables, "FEW_GENES", 2)
     assert "Satterthwaite" in of_prior(nothing, [0, 0])["reason"][0]
     assert "Satterthwaite" in of_prior(nothing, [0, 0], method="pseudobulk")["reason"][1]
     assert "more than three variances" in of_prior(nothing, [1, 1])["reason"][0]
+
+
+def test_a_prior_is_in_the_units_of_the_data():
+    made = results()
+    unit = np.full((3, 2), -5.0)
+    fits = dataclasses.replace(made.fits, grid_shape=np.array([24, 1]), grid_unit=unit)
+    moderated = dataclasses.replace(made.moderated, prior=np.array([[-2.0, 0.1, 0.8], [np.nan] * 3]))
+    table = tables.priors([dataclasses.replace(made, fits=fits, moderated=moderated)])
+    assert table.loc[0, "log_variance"] == pytest.approx(-7.0)
+
+
+def test_a_converged_gene_without_a_test_says_so():
+    table = tables.effects([results(pvalues=(np.nan, 0.5, np.nan))], ["stim_vs_ctrl"]).set_index("gene")
+    assert table.loc["g1", "reason"] == tables.NOT_TESTED
 
 
 @pytest.mark.parametrize("table", OF_FITS)

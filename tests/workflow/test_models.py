@@ -72,4 +72,4 @@ def test_slopes_with_a_covariate_of_cells(longitudinal):
     assert correlation.between(-1.0 - 1e-9, 1.0 + 1e-9).all()
     parameters = fits.groupby("method", observed=True)["n_parameters"].unique()
     assert parameters["glmm"].tolist() == [4 + 4]
-    assert parameters["pseudobulk"].tolist() == [4 + 2]
+    assert parameters["pseudobulk"].tolist() == [4 + 4]

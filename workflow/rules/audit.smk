@@ -42,7 +42,8 @@ rule audit:
         settings=stage("audit"),
         fit=stage("fit"),
         # Not passed on: another version of these methods redoes the audit.
-        methods=lambda wildcards: stage("moderate")(wildcards)
+        methods=lambda wildcards: stage("pseudobulk")(wildcards)
+        + stage("moderate")(wildcards)
         + stage("test")(wildcards),
     shell:
         "mlmgen audit --prepared {input.prepared:q} --contrasts {input.contrasts:q} --method {wildcards.method} "
