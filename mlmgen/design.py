@@ -7,10 +7,11 @@ import pandas as pd
 
 from mlmgen.dependence import group_means
 from mlmgen.design_checks import check, references, refuse_dependent_columns, review
-from mlmgen.design_parts import Grouping, Parts, determines, read_parts
+from mlmgen.design_parts import Grouping, Parts, read_parts
 from mlmgen.design_terms import Term, estimable_terms
 from mlmgen.errors import UserError
 from mlmgen.formula import Formula
+from mlmgen.groups import determines
 from mlmgen.model_matrix import INTERCEPT, ModelMatrix, model_matrix, offset
 from mlmgen.patterns import Patterns, patterns
 from mlmgen.replicates import intercepts

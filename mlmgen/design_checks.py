@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mlmgen.design_parts import Parts, determines, read_parts
+from mlmgen.design_parts import Parts, read_parts
 from mlmgen.design_rank import refuse_dependent_columns, refuse_dependent_samples, refuse_saturated
 from mlmgen.design_terms import Term, estimable_terms, intercepts, random_terms, useful_terms
 from mlmgen.design_warnings import flat_slopes, warnings_of
@@ -21,6 +21,7 @@ from mlmgen.formula import (
     split_variables,
     term_variables,
 )
+from mlmgen.groups import determines
 from mlmgen.model_matrix import ModelMatrix, model_matrix, offset
 from mlmgen.obs_columns import Variable, cross, factor, read, require
 from mlmgen.random_terms import quoted

@@ -8,8 +8,8 @@ import numpy as np
 from mlmgen import design_power
 from mlmgen.arms import AVERAGE, factors_of, mentions
 from mlmgen.comparisons import BETWEEN, CELLS, PARTLY, Comparison, comparison
-from mlmgen.design_parts import determines
 from mlmgen.design_power import Information, Power
+from mlmgen.groups import determines
 from mlmgen.replicates import CELL, INTERCEPT, Replicate, intercepts, replicate
 from mlmgen.types import Contrast, Design, RandomTerm
 from mlmgen.within_donors import caution, concerned, missing_terms

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mlmgen.design_parts import determines
 from mlmgen.errors import listing
+from mlmgen.groups import determines
 from mlmgen.names import text
 from mlmgen.obs_columns import natural_key
 

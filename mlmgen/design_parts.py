@@ -18,6 +18,7 @@ from mlmgen.formula import (
     split_variables,
     variables,
 )
+from mlmgen.groups import determines
 from mlmgen.obs_columns import (
     Variable,
     cross,
@@ -117,18 +118,6 @@ def read_parts(
     within = tuple(name for name, variable in fixed.items() if not determines(donors.codes, variable.codes))
     samples = _given_samples(obs, donors, sample, where) if sample else _samples(replicate, fixed, within)
     return Parts(len(obs), donors, samples, fixed, slopes, offsets, groups, within)
-
-
-def determines(outer: np.ndarray, inner: np.ndarray) -> bool:
-    """Tell whether each level of ``outer`` occurs with one level of ``inner`` only; both (n,) int64 codes."""
-    first = np.zeros(int(outer.max(initial=0)) + 1, dtype=np.int64)
-    first[outer[::-1]] = np.arange(outer.size - 1, -1, -1)
-    return bool((inner == inner[first[outer]]).all())
-
-
-def same_groups(first: np.ndarray, second: np.ndarray) -> bool:
-    """Tell whether two codings put the cells in the same groups."""
-    return determines(first, second) and determines(second, first)
 
 
 def _variables(

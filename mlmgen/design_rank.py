@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 
 from mlmgen.dependence import dependencies, group_means
-from mlmgen.design_parts import Grouping, Parts, determines, same_groups
+from mlmgen.design_parts import Grouping, Parts
 from mlmgen.errors import UserError, listing
 from mlmgen.formula import WHERE
+from mlmgen.groups import determines, same_groups
 from mlmgen.model_matrix import INTERCEPT, ModelMatrix
 from mlmgen.obs_columns import Variable, cross
 from mlmgen.types import Design

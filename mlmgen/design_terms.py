@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlmgen.dependence import dependencies, spans
-from mlmgen.design_parts import Grouping, Parts, determines, same_groups
+from mlmgen.design_parts import Grouping, Parts
 from mlmgen.errors import UserError, listing
 from mlmgen.expressions import split_source
 from mlmgen.formula import WHERE, Formula, effect_variables
+from mlmgen.groups import determines, same_groups
 from mlmgen.model_matrix import INTERCEPT, Columns, ModelMatrix
 from mlmgen.obs_columns import cross
 from mlmgen.random_terms import RandomPart

@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 
-from mlmgen.design_parts import Grouping, Parts, determines, same_groups
+from mlmgen.design_parts import Grouping, Parts
 from mlmgen.design_terms import Term, has_slope, intercepts
 from mlmgen.errors import listing
 from mlmgen.expressions import split_source
+from mlmgen.groups import determines, same_groups
 from mlmgen.model_matrix import INTERCEPT, ModelMatrix
 from mlmgen.obs_columns import Variable, cross
 from mlmgen.patterns import FEWEST_ROWS

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlmgen.design_parts import Parts, determines
+from mlmgen.design_parts import Parts
 from mlmgen.expressions import WITHIN
 from mlmgen.formula import Formula, split_variables
+from mlmgen.groups import determines
 from mlmgen.model_matrix import ModelMatrix
 from mlmgen.obs_columns import Variable, cross, factor
 from mlmgen.types import Contrast

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmgen.dependence import spans
+from mlmgen.groups import determines
 from mlmgen.types import Design, RandomTerm
 
 INTERCEPT = "(Intercept)"
@@ -57,11 +58,7 @@ def intercepts(design: Design) -> tuple[RandomTerm, ...]:
 
 def separates_donors(design: Design) -> bool:
     """Tell whether the groups of some random intercept lie within donors, so that cells are not the replicates."""
-    for term in intercepts(design):
-        pairs = np.unique(np.stack([term.codes, design.donor.codes]), axis=1)
-        if np.unique(pairs[0]).size == pairs.shape[1]:
-            return True
-    return False
+    return any(determines(term.codes, design.donor.codes) for term in intercepts(design))
 
 
 def most_degrees_of_freedom(design: Design, weights: np.ndarray) -> float:

@@ -232,6 +232,12 @@ def _test(counts, genes, fits, moderated, contrasts, meta, threads, name) -> Eff
     return effects
 
 
+def join_tests(effects: list[Effects]) -> Effects:
+    """Join the tests of a cell type's shards along the gene axis."""
+    arrays = [f.name for f in dataclasses.fields(Effects) if f.name != "contrasts"]
+    return Effects(effects[0].contrasts, *(np.concatenate([getattr(e, name) for e in effects]) for name in arrays))
+
+
 def refuse_cells_as_replicates(design: Design, where: str) -> None:
     """Raise a UserError unless the groups of some random intercept lie within donors.
 

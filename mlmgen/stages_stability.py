@@ -1,6 +1,5 @@
 """The stage stability: reported effects without each donor in turn. Nothing here imports pandas or anndata."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from mlmgen.stages_fit import (
     announce_compilation,
     bounds,
     fit_kernels,
+    join_tests,
     log_normalized,
     log_totals,
     options_of,
@@ -55,7 +55,7 @@ def stability(
     """
     folder, meta = Path(results), io.read_meta(counts)
     paths = {m: [f"{m}/{Path(counts).stem}/{i}-of-{shards}.npz" for i in range(1, shards + 1)] for m in methods}
-    tests = [_joined([io.read_record(folder / "tests" / path, Effects)[0] for path in paths[m]]) for m in methods]
+    tests = [join_tests([io.read_record(folder / "tests" / path, Effects)[0] for path in paths[m]]) for m in methods]
     hit = hits(tests, np.asarray(io.read_gene_statistics(counts)["total_count"], dtype=float))
     fits = [io.read_record(folder / "fits" / path, GeneFits) for path in paths[method]]
     moderated = io.read_record(folder / "moderated" / method / f"{Path(counts).stem}.npz", Moderated)[0]
@@ -119,11 +119,6 @@ def some_genes(counts: Counts, genes: np.ndarray) -> Counts:
     values = np.repeat(chosen, length)
     start = np.r_[0, np.cumsum(length[genes])].astype(np.int64)
     return Counts(tuple(counts.genes[g] for g in genes), start, counts.rows[values], counts.values[values])
-
-
-def _joined(shards: list[Effects]) -> Effects:
-    arrays = [f.name for f in dataclasses.fields(Effects) if f.name != "contrasts"]
-    return Effects(shards[0].contrasts, *(np.concatenate([getattr(e, name) for e in shards]) for name in arrays))
 
 
 def _nothing(contrasts: tuple[str, ...]) -> LeftOut:

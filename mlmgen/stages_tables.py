@@ -7,7 +7,7 @@ import numpy as np
 from mlmgen import filters, io
 from mlmgen.errors import UserError
 from mlmgen.progress import say
-from mlmgen.stages_fit import always_detected, options_of, read_contrasts
+from mlmgen.stages_fit import always_detected, join_tests, options_of, read_contrasts
 from mlmgen.types import Design, Effects, GeneFits, Moderated
 
 ALWAYS_DETECTED = "counts in every cell: detection (family bernoulli) does not vary"
@@ -165,7 +165,7 @@ def read_results(folder: Path, prepared: str, method: str, shards: int, left_out
         design=design,
         fits=fitting.concatenate([shard for shard, _ in fits]),
         moderated=io.read_record(folder / "moderated" / method / f"{slug}.npz", Moderated)[0],
-        effects=assemble.join([io.read_record(folder / "tests" / path, Effects)[0] for path in of_shards]),
+        effects=join_tests([io.read_record(folder / "tests" / path, Effects)[0] for path in of_shards]),
         cautions={row["contrast"]: row["caution"] for row in described if row["caution"]},
     )
 

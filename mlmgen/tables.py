@@ -64,12 +64,6 @@ class Results:
     cautions: dict = dataclasses.field(default_factory=dict)
 
 
-def join(effects: Sequence[Effects]) -> Effects:
-    """Join the tests of a cell type's shards along the gene axis."""
-    arrays = [f.name for f in dataclasses.fields(Effects) if f.name != "contrasts"]
-    return Effects(effects[0].contrasts, *(np.concatenate([getattr(e, name) for e in effects]) for name in arrays))
-
-
 def effects(results: Sequence[Results], contrasts: Sequence[str], weighted: bool = False) -> pd.DataFrame:
     """Build the table of effects: one row per cell type x gene x contrast x method.
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmgen.design_rows import DISPERSION, components_of, design_rows, mean_products
+from mlmgen.groups import determines
 from mlmgen.types import Design
 
 LOGISTIC_VARIANCE = np.pi**2 / 3.0
@@ -133,19 +134,8 @@ def partition(
     with np.errstate(invalid="ignore", divide="ignore"):
         fraction = values / values.sum(axis=1, keepdims=True)
     codes = [design.terms[first[name]].codes for name in levels]
-    coarser = np.array([[lies_within(inner, outer) for outer in codes] for inner in codes], dtype=float)
+    coarser = np.array([[determines(inner, outer) for outer in codes] for inner in codes], dtype=float)
     icc = np.full(values.shape, np.nan)
     icc[:, : len(levels)] = fraction[:, : len(levels)] @ coarser.reshape(len(levels), len(levels)).T
     n_groups = (*(len(design.terms[first[name]].levels) for name in levels), design.pattern.size)
     return Partition((*levels, RESIDUAL_LEVEL), n_groups, values, fraction, icc)
-
-
-def lies_within(inner: np.ndarray, outer: np.ndarray) -> bool:
-    """Tell whether each group of ``inner`` lies in one group of ``outer``; both (P,) int32 codes."""
-    pairs = np.unique(np.stack([inner, outer]), axis=1)
-    return np.unique(pairs[0]).size == pairs.shape[1]
-
-
-def same_groups(first: np.ndarray, second: np.ndarray) -> bool:
-    """Tell whether two codings are the same partition."""
-    return lies_within(first, second) and lies_within(second, first)

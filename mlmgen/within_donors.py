@@ -7,9 +7,9 @@ import numpy as np
 
 from mlmgen.arms import factors_of, levels, mentions
 from mlmgen.design import build
-from mlmgen.design_parts import determines
 from mlmgen.expressions import split_source
 from mlmgen.formula import parse
+from mlmgen.groups import determines
 from mlmgen.patterns import FEWEST_ROWS
 from mlmgen.random_terms import quoted
 from mlmgen.replicates import INTERCEPT, intercepts

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmgen.dependence import dependencies
+from mlmgen.groups import same_groups
 from mlmgen.types import Contrast, Counts, Design, Groups, RandomTerm
 
 # A contrast is lost where its weights are off by more than this, relative to the largest, from a combination of rows.
@@ -94,12 +95,6 @@ def saturated(design: Design) -> bool:
         if between.shape[1] - len(dependencies(between)) >= len(between):
             return True
     return False
-
-
-def same_groups(first: np.ndarray, second: np.ndarray) -> bool:
-    """Tell whether two codings put the patterns in the same groups."""
-    pairs = np.unique(np.stack([first, second]), axis=1)
-    return all(np.unique(codes).size == pairs.shape[1] for codes in pairs)
 
 
 def _is_spanned(weights: np.ndarray, kept: np.ndarray, span: np.ndarray) -> bool:

@@ -54,7 +54,7 @@ LAYERS = (
     ("counts", "formula", "compress", "cubature", "pseudobulk", "sizefactors", "filters", "thinning"),
     ("random_terms", "replicates", "without_donor"),
     ("expressions",),
-    ("dependence",),
+    ("dependence", "groups"),
     ("types",),
     ("kernels",),
     ("config", "design_columns", "names", "status", "progress"),

@@ -25,7 +25,6 @@ from mlmgen.kernels.families import (
     histogram,
     likelihood_and_weight,
     score_and_weight,
-    score_weight_slope,
     total_of,
 )
 from mlmgen.kernels.policy import kernel
@@ -98,16 +97,6 @@ def evaluate(rows, phi, s, G, W):
         _cells_weights(rows.own, phi, phi, s, rows.pair, G, W)
     else:
         _gaussian(rows.moments, s, G, W)
-
-
-@kernel
-def evaluate_slope(rows, phi, s, G, W):
-    """Fill G and W, and dw/deta for ``leverage_sums``."""
-    if rows.kind == PATTERNS:
-        _eta(rows, s)
-        score_weight_slope(rows.size, rows.cells, rows.gene, phi, rows.sums)
-    else:
-        evaluate(rows, phi, s, G, W)
 
 
 @kernel

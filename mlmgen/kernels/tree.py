@@ -20,7 +20,7 @@ import numpy as np
 
 from mlmgen.kernels.arrowhead import backward, cholesky, forward
 from mlmgen.kernels.families import copy, dot, total_of
-from mlmgen.kernels.policy import kernel, summing_kernel
+from mlmgen.kernels.policy import kernel
 
 
 class Tree(NamedTuple):
@@ -387,12 +387,3 @@ def solve_path(level, node, wk, B, y):
         pivot = column[j]
         for q in range(P):
             own[q] /= pivot[place[q]]
-
-
-@summing_kernel
-def path_product(x, y, node):
-    """Return sum_p x_p y_node(p)."""
-    total = 0.0
-    for q in range(x.shape[0]):
-        total += x[q] * y[node[q]]
-    return total

@@ -15,11 +15,11 @@ from scipy.special import chdtrc
 
 from mlmgen.design_rows import components_of, design_rows
 from mlmgen.errors import UserError, listing
+from mlmgen.groups import same_groups
 from mlmgen.notebook.fitted import refitted
 from mlmgen.notebook.model import FittedModel, in_data_order
 from mlmgen.notebook.model_summary import criteria
 from mlmgen.notebook.responses import COUNT_FAMILIES
-from mlmgen.variance_partition import same_groups
 
 # What a least-squares fit of a column may leave where it lies in the span of others, beside its length.
 IN_SPAN = 1e-7

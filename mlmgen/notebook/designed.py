@@ -9,12 +9,13 @@ import pandas as pd
 
 from mlmgen import design as designs
 from mlmgen.design_checks import refuse_constant_variables, refuse_useless_terms
-from mlmgen.design_parts import Parts, determines, read_parts
+from mlmgen.design_parts import Parts, read_parts
 from mlmgen.design_rank import refuse_dependent_columns, refuse_saturated
 from mlmgen.design_terms import Term, intercepts, random_terms
 from mlmgen.design_warnings import flat_slopes, many_variances, warnings_of
 from mlmgen.errors import UserError, listing, nearest
 from mlmgen.formula import Formula, categorical_variables, fixed_variables, parse, slope_variables, variables
+from mlmgen.groups import determines
 from mlmgen.model_matrix import model_matrix
 from mlmgen.names import text
 from mlmgen.notebook.model import FittedModel, Options, in_order

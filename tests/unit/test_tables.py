@@ -433,6 +433,6 @@ def test_tables_survive_no_cell_type_at_all(table):
 
 def test_shards_join_in_order():
     first, second = results().effects, results(pvalues=(0.2, 0.3, np.nan)).effects
-    joined = tables.join([first, second])
+    joined = stages_fit.join_tests([first, second])
     assert joined.estimate.shape == (6, 1)
     np.testing.assert_array_equal(joined.log_pvalue[3:], second.log_pvalue)

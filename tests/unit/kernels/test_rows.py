@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlmgen.kernels.rows import differentiate, evaluate, evaluate_slope, leverage_sums, log_likelihood
+from mlmgen.kernels.rows import differentiate, evaluate, leverage_sums, log_likelihood
 from tests.reference import designs, multilevel
 from tests.unit import structures
 from tests.unit.kernels.model_cases import PHI, functions, gathered, model_case
@@ -48,7 +48,7 @@ def twin(case, s, phi):
 
 
 @pytest.mark.parametrize(("name", "family"), LAYOUTS)
-@pytest.mark.parametrize("kernel", [evaluate, evaluate_slope, log_likelihood, differentiate])
+@pytest.mark.parametrize("kernel", [evaluate, log_likelihood, differentiate])
 def test_sums_of_exact_cells(name, family, kernel):
     case = model_case(name, family)
     wk, s, phi = case.work.wk, linear_predictor(case), PHI[family]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlmgen.kernels.tree import factor_tree, gather_effects, path_product, predict, solve_path, solve_tree, start_paths
+from mlmgen.kernels.tree import factor_tree, gather_effects, predict, solve_path, solve_tree, start_paths
 from tests.unit.kernels.model_cases import (
     coefficients,
     dense,
@@ -137,7 +137,3 @@ def test_ridge_is_a_prior_on_beta():
     H[-1, -1] += 0.9
     assert factor_tree(case.work.tree, case.work.wk, True) == pytest.approx(np.linalg.slogdet(H)[1], rel=1e-11)
     assert np.linalg.slogdet(H)[1] > before
-
-
-def test_path_product():
-    assert path_product(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0]), np.array([1, 0, 1], np.uint32)) == 100
