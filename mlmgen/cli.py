@@ -1,6 +1,7 @@
 """The command line: one subcommand per rule of the workflow, and `simulate`. The only place that exits."""
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -16,9 +17,10 @@ from mlmgen.progress import copied_to
 USER_ERROR = 2  # exit code for problems of the data or the configuration, as argparse uses for arguments
 # Imported when the command runs: fit jobs never pay for pandas, nor `--help` for numpy.
 STAGES = {
-    "prepare": ("mlmgen.stages", "prepare"),
-    "pseudobulk": ("mlmgen.stages", "pseudobulk"),
-    "contrasts": ("mlmgen.stages", "contrasts"),
+    "split": ("mlmgen.stages_prepare", "split"),
+    "size-factors": ("mlmgen.stages_prepare", "size_factors"),
+    "prepare": ("mlmgen.stages_prepare", "prepare"),
+    "contrasts": ("mlmgen.stages_contrasts", "contrasts"),
     "fit": ("mlmgen.stages_fit", "fit"),
     "moderate": ("mlmgen.stages_fit", "moderate"),
     "test": ("mlmgen.stages_fit", "test"),
@@ -26,8 +28,12 @@ STAGES = {
     "stability": ("mlmgen.stages_stability", "stability"),
     "tables": ("mlmgen.stages_tables", "tables"),
     "simulate": ("mlmgen.stages_tables", "simulate"),
+    "describe": ("mlmgen.describe", "describe"),
 }
+# Those that call compiled kernels.
+COMPILED = {"fit", "test", "stability", "audit"}
 METHODS = ("glmm", "pseudobulk")
+INPUT, CELLS = "the .h5ad or zarr store with raw counts", "what split wrote about all cells"
 # Small linear algebra gains nothing from threads, and its last bits would depend on their number.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -42,9 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     chosen = vars(parser().parse_args(arguments))
-    (module, function), log = STAGES[chosen.pop("command")], chosen.pop("log")
+    command, log = chosen.pop("command"), chosen.pop("log")
+    module, function = STAGES[command]
     prepare_environment(chosen["threads"])
-    with copied_to(log, f"$ {shlex.join(['mlmgen', *arguments])}"):
+    with copied_to(log, f"$ {shlex.join(['mlmgen', *arguments])}"), kernels_of(command):
         try:
             getattr(importlib.import_module(module), function)(**chosen)
         except UserError as error:
@@ -62,12 +69,32 @@ def prepare_environment(threads: int) -> None:
         os.environ[name] = "1"
 
 
+def kernels_of(command: str) -> contextlib.AbstractContextManager:
+    """Exchange compiled kernels with other nodes, in the folder MLMGEN_KERNELS, which the workflow sets on clusters."""
+    folder = os.environ.get("MLMGEN_KERNELS", "off")
+    if folder in ("", "off") or command not in COMPILED:
+        return contextlib.nullcontext()
+    return importlib.import_module("mlmgen.kernel_cache").exchanged(folder)
+
+
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all subcommands."""
     top = argparse.ArgumentParser(prog="mlmgen", description="Multilevel differential expression, stage by stage.")
     top.add_argument("--version", action="version", version=f"mlmgen {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_prepare, _pseudobulk, _contrasts, _fit, _moderate, _test, _audit, _stability, _tables, _simulate):
+    for add in (
+        _split,
+        _size_factors,
+        _prepare,
+        _contrasts,
+        _fit,
+        _moderate,
+        _test,
+        _audit,
+        _stability,
+        _tables,
+        _simulate, _describe,
+    ):
         add(commands)
     return top
 
@@ -97,23 +124,38 @@ def _file(command, option: str, description: str, several: bool = False) -> None
     command.add_argument(option, required=True, nargs="+" if several else None, metavar="FILE", help=description)
 
 
+def _split(commands) -> None:
+    command = _stage(commands, "split", "Read the input once and write each cell type's counts.", "files to write")
+    _file(command, "--input", INPUT)
+    _file(command, "--cells", "file to write: genes, and the total of every cell")
+    _memory(command)
+
+
+def _size_factors(commands) -> None:
+    command = _stage(commands, "size-factors", "Compute TMM factors from all cell types together.")
+    _file(command, "--input", INPUT)
+    _file(command, "--split", "what split wrote for each cell type", several=True)
+    _file(command, "--cells", CELLS)
+
+
 def _prepare(commands) -> None:
-    command = _stage(commands, "prepare", "Split the input into one gene-major file per cell type.", "files to write")
-    _file(command, "--input", "the .h5ad with raw counts")
-    _methods_to_come(command)
-    description = "what the contrasts stage reads of the config, for checks only"
-    command.add_argument("--contrasts", type=_json, metavar="JSON", help=description)
-
-
-def _pseudobulk(commands) -> None:
-    command = _stage(commands, "pseudobulk", "Sum the cells of each sample.", "files to write")
-    _file(command, "--prepared", "prepared files", several=True)
+    command = _stage(commands, "prepare", "Write one cell type's design and its counts, of cells and of samples.")
+    _file(command, "--input", INPUT)
+    _file(command, "--split", "what split wrote for the cell type")
+    _file(command, "--cells", CELLS)
+    _file(command, "--pseudobulk", "file to write: the sums per sample")
+    command.add_argument("--size-factors", metavar="FILE", help="what size-factors wrote, where they are tmm")
+    description = "all cell types that are analysed, which decide the reference levels (default: all)"
+    command.add_argument("--cell-types", type=_json, default='"all"', metavar="JSON", help=description)
+    _memory(command)
 
 
 def _contrasts(commands) -> None:
     command = _stage(commands, "contrasts", "Resolve the contrasts on each cell type's design.")
+    _file(command, "--input", INPUT)
+    _file(command, "--cells", CELLS)
     _file(command, "--prepared", "prepared files", several=True)
-    _methods_to_come(command)
+    command.add_argument("--methods", default=(), nargs="+", choices=METHODS, help="the methods to come, for checks")
     description = "also write the table of designs there, as .parquet and .tsv.gz"
     command.add_argument("--design", metavar="PATH", help=description)
 
@@ -134,7 +176,6 @@ def _moderate(commands) -> None:
 def _test(commands) -> None:
     command = _stage(commands, "test", "Test the contrasts for the genes of one shard.")
     _file(command, "--counts", "the file that was fitted")
-    _file(command, "--contrasts", "contrasts.json")
     _file(command, "--fits", "fits of the shard")
     _file(command, "--moderated", "moderated variances of the cell type")
     _shard(command)
@@ -143,7 +184,6 @@ def _test(commands) -> None:
 def _audit(commands) -> None:
     command = _stage(commands, "audit", "Refit one method in one cell type with permuted labels and injected effects.")
     _file(command, "--prepared", "prepared file")
-    _file(command, "--contrasts", "contrasts.json")
     _method(command)
     description = "what the fit stage reads of the config"
     command.add_argument("--fit", type=_json, required=True, metavar="JSON", help=description)
@@ -152,10 +192,9 @@ def _audit(commands) -> None:
 def _stability(commands) -> None:
     command = _stage(commands, "stability", "Fit the reported effects of one cell type without each donor in turn.")
     _file(command, "--counts", "prepared or pseudobulk file")
-    _file(command, "--contrasts", "contrasts.json")
     _method(command)
     command.add_argument("--methods", required=True, nargs="+", choices=METHODS, help="whose reported effects count")
-    command.add_argument("--shards", required=True, type=_positive, metavar="N", help="shards per cell type")
+    _shards(command, "shards of each method")
     _file(command, "--results", "folder that has fits/, moderated/ and tests/")
 
 
@@ -166,7 +205,7 @@ def _tables(commands) -> None:
     _file(command, "--contrasts", "contrasts.json")
     command.add_argument("--input", metavar="FILE", help="the .h5ad of the run, read for simulated truth only")
     command.add_argument("--methods", required=True, nargs="+", choices=METHODS, help="in order")
-    command.add_argument("--shards", required=True, type=_positive, metavar="N", help="shards per cell type")
+    _shards(command, "shards of each method in the first cell type, then in the second, and so on")
     command.add_argument(
         "--results", required=True, metavar="FOLDER", help="has fits/, moderated/ and tests/; the tables go there"
     )
@@ -178,9 +217,15 @@ def _simulate(commands) -> None:
     command.add_argument("--seed", type=int, default=1, help="seed of the simulation (default: 1)")
 
 
-def _methods_to_come(command) -> None:
-    description = "the methods to come, for checks only"
-    command.add_argument("--methods", default=(), nargs="+", choices=METHODS, help=description)
+def _describe(commands) -> None:
+    command = _command(commands, "describe", "Say where results come from and whether they belong together.")
+    command.add_argument("path", metavar="PATH", help="results/<name>, or a file in it")
+    command.add_argument("--json", action="store_true", dest="as_json", help="for programs")
+
+
+def _memory(command) -> None:
+    description = "memory that the job may take (default: 2000)"
+    command.add_argument("--memory", type=_positive, default=2000, metavar="MB", help=description)
 
 
 def _method(command) -> None:
@@ -189,6 +234,10 @@ def _method(command) -> None:
 
 def _shard(command) -> None:
     command.add_argument("--shard", type=_shard_of, default=(1, 1), metavar="I-of-N", help="for example 3-of-16")
+
+
+def _shards(command, description: str) -> None:
+    command.add_argument("--shards", required=True, type=_positive, nargs="+", metavar="N", help=description)
 
 
 def _positive(text: str) -> int:

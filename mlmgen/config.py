@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import re
 from pathlib import Path, PurePath
 
 from mlmgen.errors import UserError, listing, nearest
@@ -10,28 +11,26 @@ from mlmgen.names import slug
 
 WHERE = "the configuration"
 SCHEMA = "workflow/schemas/config.schema.yaml"
+INPUT_ENDING = re.compile(r"\.(h5ad|zarr|zarr\.zip)$")  # what a run is not named after
 LONGEST_VALUE = 60  # characters of a wrong value in a message that should fit on a line
 
 # Part of each stage's settings: raising a number redoes the stage and what follows it.
-METHOD_VERSIONS = {"prepare": 2, "pseudobulk": 3, "contrasts": 3, "fit": 3, "moderate": 3, "test": 3, "tables": 4}
+METHOD_VERSIONS = {"split": 1, "prepare": 3, "contrasts": 4, "fit": 3, "moderate": 3, "test": 3, "tables": 4}
 METHOD_VERSIONS |= {"audit": 1, "stability": 2}
 
 STAGE_KEYS = {
+    "split": ("input", "counts", "cell_type", "gene_names"),
     "prepare": (
         "input",
-        "counts",
         "donor",
         "cell_type",
-        "cell_types",
         "formula",
         "reference",
         "sample",
-        "gene_names",
         "size_factors",
         "filters.min_cells_per_donor",
         "filters.min_donors_per_arm",
     ),
-    "pseudobulk": (),
     # The integration is checked against the designs, before any fit.
     "contrasts": ("contrasts", "integration"),
     "fit": (
@@ -45,11 +44,18 @@ STAGE_KEYS = {
         "filters.min_donors_expressing",
     ),
     "moderate": (),
-    "test": (),
-    "audit": ("audit_splits", "seed"),
-    "stability": (),
+    "test": ("contrasts",),
+    "audit": ("contrasts", "audit_splits", "seed"),
+    "stability": ("contrasts",),
     "tables": ("name", "fdr", "stability", "audit"),
 }
+
+# The stages whose settings decide what a stage reads.
+EARLIER = {"fit": ("split", "prepare")}
+EARLIER["moderate"] = (*EARLIER["fit"], "fit")
+EARLIER["test"] = (*EARLIER["moderate"], "moderate")
+EARLIER["stability"] = EARLIER["audit"] = (*EARLIER["test"], "test")
+EARLIER["tables"] = (*EARLIER["stability"], "contrasts", "stability", "audit")
 
 
 @functools.cache
@@ -99,7 +105,7 @@ def load(config: dict) -> dict:
         complete["cell_types"] = [str(name) for name in complete["cell_types"]]
     _check_quadrature(complete)
     if complete["name"] is None:
-        complete["name"] = slug(PurePath(complete["input"]).name.removesuffix(".h5ad"))
+        complete["name"] = slug(INPUT_ENDING.sub("", PurePath(complete["input"]).name))
     return complete
 
 
@@ -132,7 +138,9 @@ def stage(config: dict, name: str) -> str:
         since sorting the keys would lose their order, or null.
     """
     settings = {"method_version": METHOD_VERSIONS[name]}
-    for key in STAGE_KEYS[name]:
+    # TMM factors are of all cell types together; nothing else of one depends on which others are analysed.
+    together = name == "prepare" and config["size_factors"] == "tmm"
+    for key in (*STAGE_KEYS[name], *["cell_types"] * together):
         target, source = settings, config
         *groups, last = key.split(".")
         for group in groups:
@@ -142,6 +150,27 @@ def stage(config: dict, name: str) -> str:
         settings["contrasts"] = [[contrast, text] for contrast, text in settings["contrasts"].items()]
     if isinstance(settings.get("cell_types"), list):
         settings["cell_types"] = sorted(settings["cell_types"])
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def chain(config: dict, name: str) -> str:
+    """Return the settings of a stage with those of the stages before it, so that it knows what it has to be given.
+
+    Parameters
+    ----------
+    config : dict
+        From `load`.
+    name : str
+        A key of `METHOD_VERSIONS`.
+
+    Returns
+    -------
+    str
+        As from `stage`, with ``before``: the settings of each earlier stage by its name, where there are any.
+    """
+    earlier = [one for one in EARLIER.get(name, ()) if one not in ("stability", "audit") or config[one]]
+    before = {one: json.loads(stage(config, one)) for one in earlier}
+    settings = json.loads(stage(config, name)) | ({"before": before} if before else {})
     return json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

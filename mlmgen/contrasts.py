@@ -293,3 +293,29 @@ def _problem(message: str, token: _Token, expression: str, where: str) -> UserEr
     """Build the error that quotes the contrast up to the place."""
     shown = expression[: token.place + max(len(token.text), 1)]
     return UserError(f"{message}: {shown}  <- here, at character {token.place + 1}", where, GRAMMAR)
+
+
+def estimable(chosen: Sequence | None, design: Design) -> tuple[tuple[Contrast, ...], dict[str, UserError]]:
+    """Resolve contrasts one by one, since a cell type need not have the levels of all of them.
+
+    Parameters
+    ----------
+    chosen : sequence of (name, expression or list of expressions), or None
+        As `mlmgen.config.stage` gives them; None is every coefficient but the intercept.
+    design : Design
+
+    Returns
+    -------
+    contrasts : tuple of Contrast
+    errors : dict of str to UserError
+        Why others cannot be estimated, by name.
+    """
+    if not chosen:
+        return resolve(None, design), {}
+    found, errors = [], {}
+    for name, expression in chosen:
+        try:
+            found += resolve({name: expression}, design)
+        except UserError as error:
+            errors[name] = error
+    return tuple(found), errors

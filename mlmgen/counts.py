@@ -1,4 +1,4 @@
-"""The matrix of counts: checks, totals, the genes of a cell type."""
+"""The matrix of counts: checks of its values, the genes of a cell type."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,18 +7,19 @@ from scipy import sparse
 
 from mlmgen.errors import UserError
 
-BLOCK = 1 << 24  # stored values looked at together: bounds the memory of temporary arrays
-LARGEST = np.iinfo(np.int32).max
+BLOCK = 1 << 20  # stored values looked at together: bounds the memory of temporary arrays
+LARGEST = int(np.iinfo(np.int32).max)
 EXAMPLES = 3  # wrong values shown in a message
 
 
-def whole_counts(X: sparse.csr_matrix, where: str, alternatives: Callable[[], Sequence[str]]) -> sparse.csr_matrix:
-    """Check that a matrix holds raw counts.
+def whole(values: np.ndarray, before: int, where: str, alternatives: Callable[[], Sequence[str]]) -> np.ndarray:
+    """Check that values are raw counts, and return them as int32.
 
     Parameters
     ----------
-    X : (n, G) CSR, any real dtype
-        Not to be used afterwards: its arrays may be shared or changed.
+    values : (m,) array, any dtype
+    before : int
+        How many values of the matrix were checked before these, for messages.
     where : str
         The file and the matrix in it, for messages.
     alternatives : callable
@@ -26,61 +27,50 @@ def whole_counts(X: sparse.csr_matrix, where: str, alternatives: Callable[[], Se
 
     Returns
     -------
-    (n, G) CSR int32
-        Without stored zeros.
+    (m,) int32
 
     Raises
     ------
     UserError
         For values that are not finite, negative, fractional or above 2^31 - 1, with examples.
     """
-    if X.dtype.kind not in "buif":
-        raise UserError(f"the values are of type {X.dtype}, not numbers", where, "Give raw counts")
-    data = np.empty(len(X.data), dtype=np.int32)
-    for start in range(0, len(data), BLOCK):
-        block = X.data[start : start + BLOCK]
+    if values.dtype.kind not in "buif":
+        raise UserError(f"the values are of type {values.dtype}, not numbers", where, "Give raw counts")
+    counts = np.empty(len(values), dtype=np.int32)
+    for start in range(0, len(values), BLOCK):
+        block = values[start : start + BLOCK]
         if not _all_counts(block):
-            raise _not_counts(X.data, where, alternatives)
-        data[start : start + BLOCK] = block
-    counts = sparse.csr_matrix((data, X.indices, X.indptr), shape=X.shape)
-    if not data.all():
-        counts.eliminate_zeros()
-    if counts.nnz == 0:
-        raise UserError(
-            "there is not a single count", where, "Set counts to X, raw or layers/<name>, where the raw counts are"
-        )
+            raise _not_counts(block, before + start + len(block), where, alternatives)
+        counts[start : start + BLOCK] = block
     return counts
 
 
 def _all_counts(block: np.ndarray) -> bool:
     # NaN makes the minimum NaN, and infinity is above the largest: both comparisons are then false.
-    in_range = block.min() >= 0 and block.max() <= LARGEST
+    in_range = block.min() >= 0 and float(block.max()) <= LARGEST  # float16 cannot hold the largest
     return bool(in_range and (block.dtype.kind != "f" or np.array_equal(block, np.rint(block))))
 
 
-def _not_counts(data: np.ndarray, where: str, alternatives: Callable[[], Sequence[str]]) -> UserError:
-    """Say what is wrong with values, the gravest first."""
+def _not_counts(data: np.ndarray, read: int, where: str, alternatives: Callable[[], Sequence[str]]) -> UserError:
+    """Say what is wrong with values, the last of those read so far; the gravest first."""
+    data = data.astype(np.float64) if data.dtype.kind == "f" else data
     finite = np.isfinite(data)
     problems = (
-        (~finite, "are not finite", "the matrix is damaged or has missing values"),
-        (data < 0, "are negative", "these are scaled or corrected values, not raw counts"),
-        (finite & (data != np.rint(data)), "are not whole numbers", "these are normalized values, not raw counts"),
-        (data > LARGEST, "are above 2^31 - 1", "these are not counts of molecules"),
+        (~finite, "not finite", "the matrix is damaged or has missing values"),
+        (data < 0, "negative", "these are scaled or corrected values, not raw counts"),
+        (finite & (data != np.rint(data)), "not whole numbers", "these are normalized values, not raw counts"),
+        (data > LARGEST, "above 2^31 - 1", "these are not counts of molecules"),
     )
     wrong, kind, meaning = next(problem for problem in problems if problem[0].any())
     shown = ", ".join(f"{value:.6g}" for value in data[wrong][:EXAMPLES])
-    seen = f"{wrong.sum():,} of {len(data):,} stored values {kind} ({shown}): {meaning}"
+    found = f"is {kind.replace('whole numbers', 'a whole number')}" if wrong.sum() == 1 else f"are {kind}"
+    seen = f"{wrong.sum():,} of the first {read:,} stored values {found} ({shown}): {meaning}"
     others = alternatives()
     if others:
         return UserError(seen, where, f"Set counts to {' or '.join(others)}, where whole numbers are")
     return UserError(
         seen, where, "No other matrix of this file holds whole numbers: give a file that has the raw counts"
     )
-
-
-def totals(X: sparse.csr_matrix) -> np.ndarray:
-    """Return the total count of each cell, (n,) float64."""
-    return X @ np.ones(X.shape[1])
 
 
 def gene_major(X: sparse.csr_matrix, rows: np.ndarray) -> sparse.csc_matrix:

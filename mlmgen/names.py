@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from mlmgen.errors import UserError, listing, nearest
@@ -46,7 +47,7 @@ def select(present: Sequence[str], wanted: str | Iterable[str], column: str | No
     Returns
     -------
     dict of str to str
-        File name (unique, also where case is ignored) to cell type, in the order of `present`.
+        File name to cell type, in the order of `present`; which others are chosen changes no name.
 
     Raises
     ------
@@ -61,15 +62,27 @@ def select(present: Sequence[str], wanted: str | Iterable[str], column: str | No
                 f"obs column {column!r}, configuration key cell_types",
                 f"{nearest(name, present)}The values with cells are {listing(present, 30)}",
             )
-    chosen = [name for name in present if name in wanted]
-    plain = [slug(name) for name in chosen]
-    folded = [text.casefold() for text in plain]
-    unique = [
-        _hashed(text, name) if folded.count(text.casefold()) > 1 else text
-        for text, name in zip(plain, chosen, strict=True)
-    ]
-    return dict(zip(unique, chosen, strict=True))
+    return {file: name for file, name in file_names(present).items() if name in wanted}
 
 
-def _hashed(readable: str, name: str) -> str:
-    return f"{readable or 'unnamed'}-{hashlib.sha256(name.encode()).hexdigest()[:HASH_LENGTH]}"
+def file_names(present: Sequence[str]) -> dict[str, str]:
+    """Return the file name of each cell type: file name, unique also where case is ignored, to cell type."""
+    files, digits = [slug(name) for name in present], HASH_LENGTH
+    # once, unless a name is the file name of another
+    while repeated := _repeated(files):
+        files = [
+            _hashed(file, name, digits) if file.casefold() in repeated else file
+            for file, name in zip(files, present, strict=True)
+        ]
+        digits += HASH_LENGTH
+    return dict(zip(files, present, strict=True))
+
+
+def _repeated(files: list[str]) -> set[str]:
+    counts = Counter(file.casefold() for file in files)
+    return {file for file, count in counts.items() if count > 1}
+
+
+def _hashed(readable: str, name: str, digits: int = HASH_LENGTH) -> str:
+    # a configuration can hold text that is no valid Unicode
+    return f"{readable or 'unnamed'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:digits]}"

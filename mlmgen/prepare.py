@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from mlmgen import design as designs
 from mlmgen import formula as formulas
@@ -167,55 +166,40 @@ def codes(obs: pd.DataFrame, column: str | None, selected: Sequence[str], everyt
 
 
 def size_factors(
-    kind: str, obs: pd.DataFrame, selected: np.ndarray, X: sparse.csr_matrix, total: np.ndarray, plan: Plan
+    kind: str, obs: pd.DataFrame, total: np.ndarray, chosen: np.ndarray, factor: np.ndarray | None
 ) -> np.ndarray:
-    """Return the size factor of every cell, as the configuration chooses.
+    """Return the size factors of some cells, as the configuration chooses.
 
     Parameters
     ----------
     kind : str
         ``library``, ``tmm`` or ``obs/<column>``.
     obs : DataFrame
-        All n cells.
-    selected : (n,) bool
-        Cells that are analysed.
-    X : (n, G) CSR int32
+        Of the m chosen cells.
     total : (n,) float64
-        Total count of each cell.
-    plan : Plan
+        Total count of each cell of the input.
+    chosen : (m,) int64
+        Rows of the input.
+    factor : (m,) float64 or None
+        For ``tmm`` the factor of each cell's sample.
 
     Returns
     -------
-    (n,) float64
-        ``library`` relates to the mean over all cells, selected or not. ``tmm`` multiplies it by one factor
-        per sample, from the sums of all its selected cells, whatever their type. NaN for cells that are not
-        selected where they are not needed.
+    (m,) float64
+        ``library`` relates to the mean over all cells of the input, selected or not; ``tmm`` multiplies it.
     """
-    if kind == "library":
-        return sizefactors.library(total)
-    factors = np.full(len(obs), np.nan)
-    cells = np.flatnonzero(selected)
-    if kind == "tmm":
-        sample = _samples(obs[selected], plan)
-        factors[cells] = sizefactors.library(total)[cells] * _tmm(X, cells, sample)
-        return factors
-    column = kind.removeprefix("obs/")
-    factors[cells] = sizefactors.given(obs[column].to_numpy()[cells], column, obs.index[cells])
-    return factors
+    if kind.startswith("obs/"):
+        column = kind.removeprefix("obs/")
+        return sizefactors.given(obs[column].to_numpy(), column, obs.index)
+    library = sizefactors.library(total)[chosen]
+    return library if kind == "library" else library * factor
 
 
-def _samples(obs: pd.DataFrame, plan: Plan) -> np.ndarray:
-    """Number the samples over all cell types; factors that are constant within donors split nothing."""
+def samples(obs: pd.DataFrame, plan: Plan) -> np.ndarray:
+    """Number the samples over all cell types, (n,) int64 from 0; factors constant within donors split nothing."""
     factors = [name for name in formulas.fixed_variables(plan.formula) if name in plan.reference]
     by = [plan.sample] if plan.sample else list(dict.fromkeys([plan.donor, *factors]))
     return obs.groupby(by, observed=True).ngroup().to_numpy()
-
-
-def _tmm(X: sparse.csr_matrix, cells: np.ndarray, sample: np.ndarray) -> np.ndarray:
-    """Return the TMM factor of each cell's sample."""
-    ones = np.ones(len(cells), dtype=np.int64)
-    indicator = sparse.csr_matrix((ones, (sample, cells)), shape=(sample.max() + 1, X.shape[0]))
-    return sizefactors.tmm((indicator @ X).toarray())[sample]
 
 
 def cell_type(name: str, rows: np.ndarray, obs: pd.DataFrame, size: np.ndarray, plan: Plan) -> CellType:

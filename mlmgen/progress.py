@@ -86,12 +86,14 @@ class Progress:
         Genes of the job.
     label : str
         What is being done, for example ``fit glmm B cells 1-of-2``.
+    unit : str
+        What is counted.
     clock : callable
         Seconds, increasing.
     """
 
-    def __init__(self, total: int, label: str, clock=time.monotonic):
-        self.total, self.label, self.clock = total, label, clock
+    def __init__(self, total: int, label: str, clock=time.monotonic, unit: str = "genes"):
+        self.total, self.label, self.clock, self.unit = total, label, clock, unit
         self.done = self.done_first = 0
         self.started = self.written = self.first = clock()
 
@@ -106,9 +108,9 @@ class Progress:
         self.written = now
         rate = (self.done - self.done_first) / (now - self.first)
         left = duration((self.total - self.done) / rate)
-        say(f"{self.label}: {self.done:,} of {self.total:,} genes, {rate:,.1f} a second, about {left} left")
+        say(f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f} a second, about {left} left")
 
     def finish(self, outcome: str = "") -> None:
         """Write the last line: genes, time and what came out."""
         seconds = self.clock() - self.started
-        say(f"{self.label}: {self.total:,} genes in {duration(seconds)}{'; ' + outcome if outcome else ''}")
+        say(f"{self.label}: {self.total:,} {self.unit} in {duration(seconds)}{'; ' + outcome if outcome else ''}")

@@ -1,5 +1,7 @@
 """Size factors: how deeply each cell was sequenced, relative to the others."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from mlmgen.errors import UserError
@@ -9,6 +11,19 @@ TRIM_RATIO = 0.3
 TRIM_EXPRESSION = 0.05
 SAME = 1e-6  # log2 ratios below it everywhere mean equal compositions
 REFERENCE_QUANTILE = 0.75
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What library sizes are multiplied by.
+
+    Attributes
+    ----------
+    factor : (n,) float64
+        Of each cell of the input; NaN for cells that are not analysed.
+    """
+
+    factor: np.ndarray
 
 
 def library(totals: np.ndarray) -> np.ndarray:

@@ -2,35 +2,33 @@
 
 import numpy as np
 
-from mlmgen import filters, io
+from mlmgen import filters, io, provenance
 from mlmgen.progress import Progress, duration, say
 from mlmgen.stages_fit import (
     LEVEL,
     always_detected,
     announce_compilation,
+    contrasts_of,
     fit_kernels,
     log_normalized,
     options_of,
-    read_contrasts,
     test_kernels,
 )
 
 
-def audit(prepared: str, contrasts: str, method: str, output: str, fit: dict, settings: dict, threads: int) -> None:
+def audit(prepared: str, method: str, output: str, fit: dict, settings: dict, threads: int) -> None:
     """Test one method's p-values in one cell type on permuted labels and write the `mlmgen.audit.Audit`.
 
     Parameters
     ----------
     prepared : str
         Prepared file, of cells for both methods: samples are summed anew for each split.
-    contrasts : str
-        ``contrasts.json``.
     method : {"glmm", "pseudobulk"}
     output : str
     fit : dict
         Settings of the stage fit.
     settings : dict
-        ``audit_splits`` for each contrast, and ``seed``.
+        ``contrasts``, ``audit_splits`` for each of them, and ``seed``.
     threads : int
     """
     from mlmgen import audit as audits
@@ -38,8 +36,9 @@ def audit(prepared: str, contrasts: str, method: str, output: str, fit: dict, se
     from mlmgen.design_rank import why_not_samples
 
     meta = io.read_meta(prepared)
+    source = provenance.source(prepared, meta, io.read_gene_statistics(prepared)["gene"], settings)
     name = f"audit {method}, {meta['cell_type']}"
-    skipped, tested = meta["skipped"], read_contrasts(contrasts, meta["cell_type"])
+    skipped, tested = meta["skipped"], contrasts_of(prepared, settings)
     if not skipped:
         design = io.read_design(prepared)
         coefficients = design.coefficients
@@ -65,7 +64,8 @@ def audit(prepared: str, contrasts: str, method: str, output: str, fit: dict, se
         if reason and not plan.reason:
             say(f"{name}: warning: {plan.contrast.name} is not audited: {reason}")
     progress.finish(f"{int(found.splits.sum()):,} permutations")
-    io.write_record(output, found, {"method": method, "cell_type": meta["cell_type"], "settings": settings})
+    known = provenance.completed(settings, [{"settings": {"fit": fit}}])
+    io.write_record(output, found, provenance.record_meta("audit", source, method, known))
 
 
 def _words(plan) -> str:

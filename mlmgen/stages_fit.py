@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlmgen import filters, io
+from mlmgen import filters, io, provenance, shards
 from mlmgen.errors import UserError, listing
 from mlmgen.progress import Progress, say
 from mlmgen.replicates import separates_donors
+from mlmgen.shards import bounds
 from mlmgen.status import Status, label
 from mlmgen.types import Contrast, Counts, Design, Effects, GeneFits, Moderated
 
@@ -37,19 +38,6 @@ class Options(NamedTuple):
 OF_SAMPLES = Options("nb", "reml", "laplace", 1, "compressed")
 
 
-def bounds(shard: tuple[int, int], n_genes: int) -> tuple[int, int]:
-    """Return the first gene of a shard and the one after its last; shards differ by at most one gene.
-
-    Parameters
-    ----------
-    shard : (int, int)
-        Which of how many, counted from 1.
-    n_genes : int
-    """
-    index, number = shard
-    return (index - 1) * n_genes // number, index * n_genes // number
-
-
 def fit(counts: str, method: str, shard: tuple[int, int], output: str, settings: dict, threads: int) -> None:
     """Fit the genes of one shard of a cell type and write their `GeneFits`.
 
@@ -71,13 +59,14 @@ def fit(counts: str, method: str, shard: tuple[int, int], output: str, settings:
     """
     meta, statistics = io.read_meta(counts), io.read_gene_statistics(counts)
     start, stop = bounds(shard, len(statistics["gene"]))
+    source = provenance.source(counts, meta, statistics["gene"], settings)
     name = f"fit {method}, {meta['cell_type']}, shard {shard[0]} of {shard[1]}"
     if meta["skipped"]:
         say(f"{name}: skipped, {meta['skipped']}")
         fits = not_fitted(statistics["gene"][start:stop], options_of(settings, method).method)
     else:
         fits = _fit(counts, method, (start, stop), settings, threads, name, meta, statistics)
-    io.write_record(output, fits, {"method": method, "cell_type": meta["cell_type"], "settings": settings})
+    io.write_record(output, fits, provenance.record_meta("fit", source, method, settings, shard, (start, stop)))
 
 
 def _fit(counts, method, genes, settings, threads, name, meta, statistics) -> GeneFits:
@@ -156,18 +145,21 @@ def moderate(counts: str, fits: list[str], output: str, settings: dict, threads:
     """
     from mlmgen import fitting, moderate
 
-    shards = [io.read_record(path, GeneFits) for path in fits]
-    meta, joined = shards[0][1], fitting.concatenate([shard for shard, _ in shards])
-    name = f"moderate {meta['method']}, {meta['cell_type']}"
-    family = options_of(meta["settings"], meta["method"]).family
-    moderated = moderate.moderate(joined, log_totals(io.read_gene_statistics(counts), family))
+    statistics, read = io.read_gene_statistics(counts), io.read_records(fits, GeneFits)
+    source = provenance.source(counts, io.read_meta(counts), statistics["gene"], settings)
+    meta = read[0][1]
+    provenance.check(shards.found("fit", fits, [of_one for _, of_one in read], source, meta["method"], settings))
+    joined, name = fitting.concatenate([shard for shard, _ in read]), f"moderate {meta['method']}, {meta['cell_type']}"
+    family = options_of(meta["settings"]["fit"], meta["method"]).family
+    moderated = moderate.moderate(joined, log_totals(statistics, family))
     how = ""
     if moderated.weights.shape[1] == 0:
         how = ", variances stay as fitted (this model has no prior)"
     if np.isfinite(joined.loglik).sum() < moderate.FEW_GENES:
         how = f", too few for a prior of the variances ({moderate.FEW_GENES}): t tests with few degrees of freedom"
     say(f"{name}: {np.isfinite(joined.loglik).sum():,} genes fitted{how}")
-    io.write_record(output, moderated, meta)
+    known = provenance.completed(settings, [meta])
+    io.write_record(output, moderated, provenance.record_meta("moderate", source, meta["method"], known))
 
 
 def log_totals(statistics: dict, family: str) -> np.ndarray:
@@ -178,7 +170,6 @@ def log_totals(statistics: dict, family: str) -> np.ndarray:
 
 def test(
     counts: str,
-    contrasts: str,
     fits: str,
     moderated: str,
     shard: tuple[int, int],
@@ -192,8 +183,6 @@ def test(
     ----------
     counts : str
         The file that was fitted.
-    contrasts : str
-        ``contrasts.json``.
     fits : str
         `GeneFits` of the shard.
     moderated : str
@@ -201,26 +190,31 @@ def test(
     shard : (int, int)
     output : str
     settings : dict
+        ``contrasts``.
     threads : int
     """
-    fitted, meta = io.read_record(fits, GeneFits)
-    tested = read_contrasts(contrasts, meta["cell_type"])
-    name = f"test {meta['method']}, {meta['cell_type']}, shard {shard[0]} of {shard[1]}"
+    (fitted, meta), (posterior, of_all) = io.read_record(fits, GeneFits), io.read_record(moderated, Moderated)
+    method = of_all["method"]
+    source = provenance.source(counts, io.read_meta(counts), io.read_gene_statistics(counts)["gene"], settings)
+    wanted = provenance.expected("moderate", source, method, settings)
+    of_shard = shards.one("fit", fits, meta, source, method, settings, shard)
+    provenance.check([of_shard, provenance.Found(moderated, of_all, wanted)])
+    tested, (start, stop) = contrasts_of(counts, settings), bounds(shard, len(source.genes))
+    name = f"test {method}, {meta['cell_type']}, shard {shard[0]} of {shard[1]}"
     if np.isfinite(fitted.loglik).any() and tested:
-        posterior, _ = io.read_record(moderated, Moderated)
-        start, stop = bounds(shard, len(posterior.weights))
         effects = _test(counts, (start, stop), fitted, _part(posterior, start, stop), tested, meta, threads, name)
     else:
         say(f"{name}: no gene was fitted")
         effects = not_tested(len(fitted.genes), tuple(contrast.name for contrast in tested))
-    io.write_record(output, effects, meta)
+    known = provenance.completed(settings, [meta, of_all])
+    io.write_record(output, effects, provenance.record_meta("test", source, method, known, shard, (start, stop)))
 
 
 def _test(counts, genes, fits, moderated, contrasts, meta, threads, name) -> Effects:
     from mlmgen import inference
 
     design, data = io.read_design(counts), io.read_counts(counts, *genes)
-    o, level = options_of(meta["settings"], meta["method"]), LEVEL[meta["method"]]
+    o, level = options_of(meta["settings"]["fit"], meta["method"]), LEVEL[meta["method"]]
     if moderated.weights.shape[1]:
         announce_compilation(test_kernels(design, o, level), name)
     progress = Progress(len(fits.genes), name)
@@ -281,6 +275,15 @@ def announce_compilation(kernels: tuple[str, ...], name: str) -> None:
     if seconds:
         about = "a minute" if seconds <= 60 else f"{math.ceil(seconds / 60)} minutes"
         say(f"{name}: compiling kernels, once per machine and version: about {about}")
+
+
+def contrasts_of(counts: str, settings: dict) -> tuple[Contrast, ...]:
+    """Resolve the contrasts of a stage's settings on the design of a file; those it cannot estimate are left out."""
+    from mlmgen.contrasts import estimable
+
+    if io.read_meta(counts)["skipped"]:
+        return ()
+    return estimable(settings.get("contrasts"), io.read_design(counts))[0]
 
 
 def read_contrasts(path: str, cell_type: str) -> tuple[Contrast, ...]:

@@ -4,19 +4,20 @@ from pathlib import Path
 
 import numpy as np
 
-from mlmgen import io
+from mlmgen import io, provenance
+from mlmgen import shards as of_genes
 from mlmgen.progress import Progress, say
+from mlmgen.shards import bounds
 from mlmgen.stability import LeftOut, hits
 from mlmgen.stages_fit import (
     LEVEL,
     announce_compilation,
-    bounds,
+    contrasts_of,
     fit_kernels,
     join_tests,
     log_normalized,
     log_totals,
     options_of,
-    read_contrasts,
     test_kernels,
 )
 from mlmgen.types import Counts, Effects, GeneFits, Moderated
@@ -24,10 +25,9 @@ from mlmgen.types import Counts, Effects, GeneFits, Moderated
 
 def stability(
     counts: str,
-    contrasts: str,
     method: str,
     methods: list[str],
-    shards: int,
+    shards: list[int],
     results: str,
     output: str,
     settings: dict,
@@ -39,36 +39,59 @@ def stability(
     ----------
     counts : str
         The file that was fitted; its stem names the cell type's folders.
-    contrasts : str
-        ``contrasts.json``.
     method : {"glmm", "pseudobulk"}
         Which is fitted again.
     methods : list of str
         Effects that any of them reports are looked at.
-    shards : int
-        Per cell type and method.
+    shards : list of int
+        Of each of the methods.
     results : str
         The run's folder with ``fits/``, ``moderated/`` and ``tests/``.
     output : str
     settings : dict
+        ``contrasts``.
     threads : int
     """
     folder, meta = Path(results), io.read_meta(counts)
-    paths = {m: [f"{m}/{Path(counts).stem}/{i}-of-{shards}.npz" for i in range(1, shards + 1)] for m in methods}
-    tests = [join_tests([io.read_record(folder / "tests" / path, Effects)[0] for path in paths[m]]) for m in methods]
-    hit = hits(tests, np.asarray(io.read_gene_statistics(counts)["total_count"], dtype=float))
-    fits = [io.read_record(folder / "fits" / path, GeneFits) for path in paths[method]]
-    moderated = io.read_record(folder / "moderated" / method / f"{Path(counts).stem}.npz", Moderated)[0]
+    paths = {
+        m: [f"{m}/{Path(counts).stem}/{i}-of-{n}.npz" for i in range(1, n + 1)]
+        for m, n in zip(methods, shards, strict=True)
+    }
+    statistics = io.read_gene_statistics(counts)
+    source = provenance.source(counts, meta, statistics["gene"], settings)
+    tests = {m: io.read_records([folder / "tests" / path for path in paths[m]], Effects) for m in methods}
+    fits = io.read_records([folder / "fits" / path for path in paths[method]], GeneFits)
+    place = folder / "moderated" / method / f"{Path(counts).stem}.npz"
+    moderated, of_moderated = io.read_record(place, Moderated)
+    _check(folder, paths, source, method, tests, fits, (place, of_moderated), settings)
+    tests = [join_tests([one for one, _ in tests[m]]) for m in methods]
+    hit = hits(tests, np.asarray(statistics["total_count"], dtype=float))
+    fit_settings = fits[0][1]["settings"]["fit"]
     name = f"stability {method}, {meta['cell_type']}"
     if meta["skipped"] or not hit.any():
         say(f"{name}: no effect is reported")
         left = _nothing(tests[0].contrasts)
     else:
-        tested = read_contrasts(contrasts, meta["cell_type"])
+        tested = contrasts_of(counts, settings)
         left = _leave_out(
-            counts, method, tested, hit, [shard for shard, _ in fits], moderated, fits[0][1]["settings"], threads, name
+            counts, method, tested, hit, [shard for shard, _ in fits], moderated, fit_settings, threads, name
         )
-    io.write_record(output, left, {"method": method, "cell_type": meta["cell_type"], "settings": settings})
+    known = provenance.completed(settings, [fits[0][1], of_moderated])
+    io.write_record(output, left, provenance.record_meta("stability", source, method, known))
+
+
+def _check(folder, paths, source, method, tests, fits, moderated, settings) -> None:
+    """Refuse records that are not of this run; those of the other method come from another file of the same cells."""
+    found = []
+    for m, read in tests.items():
+        made_from = source if m == method else provenance.of_another_level(source)
+        places, metas = [folder / "tests" / path for path in paths[m]], [meta for _, meta in read]
+        found += of_genes.found("test", places, metas, made_from, m, settings)
+    places, metas = [folder / "fits" / path for path in paths[method]], [meta for _, meta in fits]
+    found += of_genes.found("fit", places, metas, source, method, settings)
+    place, meta = moderated
+    found.append(provenance.Found(str(place), meta, provenance.expected("moderate", source, method, settings)))
+    provenance.check(found)
 
 
 def _leave_out(counts, method, contrasts, hit, fits, moderated, settings, threads, name) -> LeftOut:

@@ -1,15 +1,19 @@
 """The stage tables and the demo data: files in, files out."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from mlmgen import filters, io
+from mlmgen import filters, io, provenance
 from mlmgen.errors import UserError
+from mlmgen.gathered import Gathered, gather
 from mlmgen.progress import say
 from mlmgen.stages_fit import always_detected, join_tests, options_of, read_contrasts
-from mlmgen.types import Design, Effects, GeneFits, Moderated
+from mlmgen.types import Design
 
+PROVENANCE = "provenance.json"  # written last: with it the tables are complete
+SUFFIXES = (".parquet", ".tsv.gz")
 ALWAYS_DETECTED = "counts in every cell: detection (family bernoulli) does not vary"
 
 
@@ -18,7 +22,7 @@ def tables(
     contrasts: str,
     input: str | None,
     methods: list[str],
-    shards: int,
+    shards: list[int],
     results: str,
     settings: dict,
     threads: int,
@@ -34,8 +38,8 @@ def tables(
     input : str, optional
         The .h5ad of the run: where it carries simulated truth, the summary compares with it.
     methods : list of str
-    shards : int
-        Per cell type and method.
+    shards : list of int
+        Of each method in the first cell type, then in the second, and so on.
     results : str
         The run's folder: ``fits/``, ``moderated/`` and ``tests/`` are read, tables written beside them.
     settings : dict
@@ -47,8 +51,10 @@ def tables(
     from mlmgen import tables as assemble
 
     folder, resolved = Path(results), io.read_json(contrasts)
+    gathered = gather(folder, prepared, methods, shards, settings)
+    provenance.check_designs(contrasts, resolved.get("made_from", {}), list(gathered.sources.values()), settings)
     found = [
-        read_results(folder, path, method, shards, resolved["left_out"], resolved["design"])
+        read_results(gathered, path, method, resolved["left_out"], resolved["design"])
         for path in prepared
         for method in methods
     ]
@@ -59,22 +65,53 @@ def tables(
         "priors": assemble.priors(found),
         "fits": assemble.fits(found),
     }
-    made |= compared(folder, prepared, methods, found, made["effects"], settings)
-    audits = read_audits(folder, prepared, methods) if settings.get("audit") else None
+    made |= compared(gathered, methods, found, made["effects"], settings)
+    audits = audited_results(gathered) if settings.get("audit") else None
     if audits is not None:
         made |= {"audit": audit_tables.audit(audits), "audit_qq": audit_tables.audit_qq(audits)}
-    for name, table in made.items():
-        io.write_table(folder / name, table)
-        say(f"tables: {folder / name}.parquet and .tsv.gz, {len(table):,} rows")
-    delete_tables(folder, {"concordance", "stability", "audit", "audit_qq"} - made.keys())
     overviews = [overview(path, contrasts, input) for path in prepared]
     audited = audit_tables.words(made["audit"]) if audits is not None else ""
     weighted = settings.get("fdr") == "weighted"
     text = summary.text(settings["name"], overviews, made["effects"], made["fits"], audited, weighted)
-    io.write_text(folder / "summary.txt", text)
+    write_results(folder, made, text, origin(gathered, methods, settings))
 
 
-def compared(folder: Path, prepared: list[str], methods: list[str], found: list, effects, settings: dict) -> dict:
+def origin(gathered: Gathered, methods: list[str], settings: dict) -> dict:
+    """Say where the tables come from, with a warning where versions are mixed."""
+    for name, seen in provenance.mixed_versions(gathered.metas).items():
+        if "," in seen:
+            say(f"tables: warning: made with {name} {seen}: the last digits may differ between shards")
+    known = provenance.completed(settings, gathered.metas)
+    return provenance.of_results(list(gathered.sources.values()), gathered.metas, methods, known)
+
+
+def write_results(folder: Path, tables: dict, text: str, made_from: dict) -> None:
+    """Write tables and summary at once, and at the end ``provenance.json`` with the checksum of each file.
+
+    Parameters
+    ----------
+    folder : Path
+    tables : dict of str to DataFrame
+    text : str
+        The summary.
+    made_from : dict
+        From `origin`.
+    """
+    with io.together(folder, last=PROVENANCE) as temporary:
+        for name, table in tables.items():
+            io.write_table(temporary / name, table, made_from)
+        io.write_text(temporary / "summary.txt", text)
+        files = {path.name: {"sha256": io.checksum(path)} for path in sorted(temporary.iterdir())}
+        for name, table in tables.items():
+            for suffix in SUFFIXES:
+                files[f"{name}{suffix}"]["rows"] = len(table)
+        io.write_json(temporary / PROVENANCE, {**made_from, "files": files})
+    delete_tables(folder, {"concordance", "stability", "audit", "audit_qq"} - tables.keys())
+    for name, table in tables.items():
+        say(f"tables: {folder / name}.parquet and .tsv.gz, {len(table):,} rows")
+
+
+def compared(gathered: Gathered, methods: list[str], found: list, effects, settings: dict) -> dict:
     """Build the table of both methods or, of a run with one, that of its stability.
 
     Returns
@@ -83,17 +120,10 @@ def compared(folder: Path, prepared: list[str], methods: list[str], found: list,
         Empty for one method without stability.
     """
     from mlmgen import concordance
-    from mlmgen.stability import LeftOut
 
     steady = None
     if settings.get("stability"):
-        pairs = [(path, method) for path in prepared for method in methods]
-        left = {
-            (io.read_meta(path)["cell_type"], method): io.read_record(
-                folder / "stability" / method / f"{Path(path).stem}.npz", LeftOut
-            )[0]
-            for path, method in pairs
-        }
+        left = {(one.meta["cell_type"], one.method): one.record for one in of_stage(gathered, "stability")}
         steady = concordance.stability(found, left, effects, settings.get("fdr") == "weighted")
     if len(methods) > 1:
         return {"concordance": concordance.concordance(found, effects, steady)}
@@ -102,37 +132,42 @@ def compared(folder: Path, prepared: list[str], methods: list[str], found: list,
 
 def delete_tables(folder: Path, names: set[str]) -> None:
     """Delete tables that an earlier run of the same name wrote and this one does not."""
-    for path in (folder / f"{name}{suffix}" for name in names for suffix in (".parquet", ".tsv.gz")):
+    for path in (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES):
         path.unlink(missing_ok=True)
 
 
-def read_audits(folder: Path, prepared: list[str], methods: list[str]) -> list:
-    """Read the audits of all cell types and methods.
+class OfCellType(NamedTuple):
+    """The record of a cell type and method, of a stage without shards."""
 
-    Returns
-    -------
-    list of audit_tables.Audited
-    """
+    meta: dict
+    """Of the prepared file."""
+    method: str
+    record: object
+
+
+def of_stage(gathered: Gathered, stage: str) -> list[OfCellType]:
+    """Return the records of a stage without shards, in order."""
+    return [
+        OfCellType(gathered.sources[path].meta, method, record)
+        for (name, path, method), (record, *_) in gathered.records.items()
+        if name == stage
+    ]
+
+
+def audited_results(gathered: Gathered) -> list:
+    """Return the audits of all cell types and methods, as a list of `audit_tables.Audited`."""
     from mlmgen import audit_tables
-    from mlmgen.audit import Audit
 
-    found = []
-    for path in prepared:
-        cell_type = io.read_meta(path)["cell_type"]
-        for method in methods:
-            record, _ = io.read_record(folder / "audit" / method / f"{Path(path).stem}.npz", Audit)
-            found.append(audit_tables.Audited(cell_type, method, record))
-    return found
+    return [audit_tables.Audited(one.meta["cell_type"], one.method, one.record) for one in of_stage(gathered, "audit")]
 
 
-def read_results(folder: Path, prepared: str, method: str, shards: int, left_out: dict, design_rows: dict):
-    """Read what one method found in one cell type.
+def read_results(gathered: Gathered, prepared: str, method: str, left_out: dict, design_rows: dict):
+    """Put together what one method found in one cell type.
 
     Parameters
     ----------
-    folder : Path
+    gathered : Gathered
     prepared, method : str
-    shards : int
     left_out, design_rows : dict
         ``left_out`` and ``design`` of ``contrasts.json``.
 
@@ -143,11 +178,9 @@ def read_results(folder: Path, prepared: str, method: str, shards: int, left_out
     from mlmgen import fitting
     from mlmgen import tables as assemble
 
-    slug = Path(prepared).stem
-    meta, statistics = io.read_meta(prepared), io.read_gene_statistics(prepared)
-    of_shards = [f"{method}/{slug}/{i}-of-{shards}.npz" for i in range(1, shards + 1)]
-    fits = [io.read_record(folder / "fits" / path, GeneFits) for path in of_shards]
-    design, settings = fitted_design(prepared, meta, method), fits[0][1]["settings"]
+    fits, (moderated,), tests = (gathered.records[stage, prepared, method] for stage in ("fit", "moderate", "test"))
+    meta, statistics = gathered.sources[prepared].meta, io.read_gene_statistics(prepared)
+    design, settings = fitted_design(prepared, meta, method), gathered.metas[0]["settings"]["fit"]
     family = options_of(settings, method).family
     described = design_rows.get(meta["cell_type"], []) if method == "glmm" else []
     return assemble.Results(
@@ -163,9 +196,9 @@ def read_results(folder: Path, prepared: str, method: str, shards: int, left_out
         reasons=reasons(statistics, meta, settings["filters"], family),
         left_out=left_out.get(meta["cell_type"], {}),
         design=design,
-        fits=fitting.concatenate([shard for shard, _ in fits]),
-        moderated=io.read_record(folder / "moderated" / method / f"{slug}.npz", Moderated)[0],
-        effects=join_tests([io.read_record(folder / "tests" / path, Effects)[0] for path in of_shards]),
+        fits=fitting.concatenate(fits),
+        moderated=moderated,
+        effects=join_tests(tests),
         cautions={row["contrast"]: row["caution"] for row in described if row["caution"]},
     )
 
@@ -217,7 +250,7 @@ def overview(prepared: str, contrasts: str, input: str | None):
         n_donors=meta["n_donors"],
         n_samples=number_of_samples(prepared, meta),
         skipped=meta["skipped"],
-        warnings=(*meta["warnings"], *notes),
+        warnings=(*resolved["warnings"], *meta["warnings"], *notes),
         true_log2fc={} if meta["skipped"] else true_effects(prepared, contrasts, input, meta["cell_type"]),
         genes=io.read_gene_statistics(prepared)["gene"],
         designs=tuple(described),

@@ -1,8 +1,11 @@
 """Files: the only code that knows formats. Importing it loads h5py and numpy, nothing heavier."""
 
-from mlmgen.io.files import atomic, checksum, read_json, write_json, write_text
-from mlmgen.io.input import alternatives, read_matrix, read_obs, read_truth
+from mlmgen.io.benchmarks import read_benchmarks
+from mlmgen.io.blocks import Block, blocks, stored_values
+from mlmgen.io.files import atomic, checksum, delete_leftovers, read_json, together, write_json, write_text
+from mlmgen.io.input import alternatives, read_genes, read_obs, read_truth
 from mlmgen.io.layout import cell_types, obs_columns, shape
+from mlmgen.io.outline import Column, Outline, labels, outline
 from mlmgen.io.prepared import (
     read_counts,
     read_design,
@@ -11,26 +14,40 @@ from mlmgen.io.prepared import (
     read_prepared_cells,
     write_prepared,
 )
-from mlmgen.io.records import read_record, write_record
-from mlmgen.io.results import write_table
+from mlmgen.io.records import describe_record, read_record, read_record_meta, read_records, write_record
+from mlmgen.io.results import read_provenance, write_table
 
 __all__ = [
+    "Block",
+    "Column",
+    "Outline",
     "alternatives",
     "atomic",
+    "blocks",
     "cell_types",
     "checksum",
+    "delete_leftovers",
+    "describe_record",
+    "labels",
     "obs_columns",
+    "outline",
+    "read_benchmarks",
     "read_counts",
     "read_design",
     "read_gene_statistics",
+    "read_genes",
     "read_json",
-    "read_matrix",
     "read_meta",
     "read_obs",
     "read_prepared_cells",
+    "read_provenance",
     "read_record",
+    "read_record_meta",
+    "read_records",
     "read_truth",
     "shape",
+    "stored_values",
+    "together",
     "write_json",
     "write_prepared",
     "write_record",

@@ -5,14 +5,18 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlmgen.errors import UserError
 
 # What the user can mend; any other failure to write is a bug.
-WRITE_FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+WRITE_FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.tmp")
+SEAL = "sha256"  # key of a JSON file: checksum of the others
 NAME_KEPT = 80  # characters of the final name in the temporary one, which must stay below 255 bytes
 
 
@@ -37,20 +41,95 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         Where the disk is full or the folder may not be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name[:NAME_KEPT]}.{secrets.token_hex(8)}.tmp")
+    temporary = _temporary(path)
+    with _explained(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def together(folder: str | os.PathLike, last: str) -> Iterator[Path]:
+    """Give a temporary folder whose files move to `folder` when the block ends without an error, all or none.
+
+    Nothing moves before every file is on the disk. The renames take milliseconds; a kill between two of them leaves
+    files of two sets and the earlier `last`, or none: who reads `last` can tell.
+
+    Parameters
+    ----------
+    folder : path-like
+    last : str
+        The file that moves last, of the name that says that the set is complete. An earlier one is deleted first.
+
+    Yields
+    ------
+    Path
+    """
+    folder = Path(folder)
+    temporary = _temporary(folder / "tables")
+    with _explained(folder):
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            names = sorted((path.name for path in temporary.iterdir()), key=lambda name: (name == last, name))
+            for name in names:
+                _sync(temporary / name)
+            (folder / last).unlink(missing_ok=True)
+            _sync(folder)
+            for name in names:
+                os.replace(temporary / name, folder / name)
+            _sync(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name[:NAME_KEPT]}.{secrets.token_hex(8)}.tmp")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn a failure to write that the user can mend into a `UserError`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        yield
     except OSError as error:
-        if error.errno in WRITE_FAILURES:
-            reason = os.strerror(error.errno)
-            raise UserError(f"cannot write: {reason}", str(path), "Free the disk or choose another folder") from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+        if error.errno not in WRITE_FAILURES:
+            raise
+        do = "Free the disk or choose another folder"
+        raise UserError(f"cannot write: {os.strerror(error.errno)}", str(path), do) from error
+
+
+def delete_leftovers(folder: str | os.PathLike, before: float) -> list[str]:
+    """Delete the temporary files and folders that killed jobs have left.
+
+    Parameters
+    ----------
+    folder : path-like
+        With all folders in it.
+    before : float
+        Only what was last written before this time, in seconds since 1970: a job on another machine may still write.
+
+    Returns
+    -------
+    list of str
+        What was deleted.
+    """
+    found = [path for path in sorted(Path(folder).rglob(".*.tmp")) if TEMPORARY.fullmatch(path.name)]
+    deleted = []
+    for path in found:
+        try:
+            if max(p.stat().st_mtime for p in [path, *path.glob("*")]) >= before:
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except FileNotFoundError:
+            continue
+        deleted.append(str(path))
+    return deleted
 
 
 def _sync(path: Path) -> None:
@@ -63,9 +142,27 @@ def _sync(path: Path) -> None:
 
 
 def checksum(path: str | os.PathLike) -> str:
-    """Return the sha256 of a file's bytes, 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the sha256 of a file's bytes, or of the names and bytes of a folder's files: 64 hexadecimal digits.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or cannot be read.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _digest(path)
+    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    listed = "".join(f"{_digest(file)}  {name}\n" for name, file in files)
+    return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read: {os.strerror(error.errno)}", str(path), "Check the file and the disk") from None
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -75,8 +172,16 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, content) -> None:
-    """Write lists, dicts, text and numbers as indented JSON, in the order given; NaN is refused."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write lists, dicts, text and numbers as indented JSON, in the order given; NaN is refused.
+
+    A dict gets a last key, ``sha256``, with the checksum of the rest.
+    """
+    sealed = {**content, SEAL: _digest_of_json(content)} if isinstance(content, dict) else content
+    write_text(path, json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _digest_of_json(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
 def read_json(path: str | os.PathLike):
@@ -85,11 +190,14 @@ def read_json(path: str | os.PathLike):
     Raises
     ------
     UserError
-        If it is missing or damaged.
+        If it is missing or damaged, or a dict that `write_json` has not written.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("there is no such file", str(path), "Run the stage that writes it first") from None
     except ValueError as error:
         raise UserError(f"this is not a JSON file: {error}", str(path), "Delete it and run again") from None
+    if isinstance(content, dict) and content.pop(SEAL, None) != _digest_of_json(content):
+        raise UserError("the file has changed since it was written", str(path), "Delete it and run again")
+    return content

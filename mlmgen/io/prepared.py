@@ -6,7 +6,7 @@ A person opens them with ``anndata.read_h5ad``; fit jobs read slices of them wit
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from mlmgen.errors import UserError
-from mlmgen.io import layout
+from mlmgen.io import layout, sealed
 from mlmgen.io.files import atomic
 from mlmgen.types import Counts, Design, Groups, RandomTerm
 
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from scipy import sparse
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 CHUNK = 1 << 18  # values, 1 MB of int32: a shard reads few chunks, and little that it does not need
 STATISTICS = ("n_cells_expressing", "n_donors_expressing", "total_count", "mean_count", "pct_cells")
+JSON = ("settings", "reference")  # dicts that are stored as text
+ARRAYS = ("data", "indices")
 PLAIN = ("formula", "X", "basis", "functions", "pattern", "log_size", "offset")
 NAMES = ("coefficients", "function_names", "within")
 GROUPS = ("donor", "sample")
@@ -32,9 +34,9 @@ GROUPS = ("donor", "sample")
 
 def write_prepared(
     path: str | os.PathLike,
-    X: "sparse.csc_matrix",
+    parts: Iterable["sparse.csc_matrix"],
     obs: "pd.DataFrame",
-    var: "pd.DataFrame",
+    var: Callable[[], "pd.DataFrame"],
     design: Design | None,
     meta: dict,
 ) -> None:
@@ -43,42 +45,61 @@ def write_prepared(
     Parameters
     ----------
     path : path-like
-    X : (n, G) CSC
-        Counts, rows in the order of the design, row indices increasing within a gene.
+    parts : iterable of (n, g) CSC
+        Counts of successive genes, rows in the order of the design, row indices increasing within a gene. How the
+        genes are cut does not change the file.
     obs : DataFrame
         n rows.
-    var : DataFrame
-        G rows, the index the gene; columns as in `STATISTICS`, and ``gene_name`` where there are symbols.
+    var : callable
+        Called after the last part: a DataFrame of G rows, the index the gene; columns as in `STATISTICS`, and
+        ``gene_name`` where there are symbols.
     design : Design or None
         None for a cell type that is skipped.
     meta : dict
-        ``settings`` (dict), ``warnings`` (list of str), and text or numbers: ``cell_type``, ``skipped``,
-        ``checksum``, ``n_cells``, ``n_donors``, versions.
+        ``settings``, ``reference`` (dicts), ``warnings`` (list of str), and text or numbers: ``cell_type``,
+        ``skipped``, ``checksum``, ``n_cells``, ``n_donors``, versions.
     """
     from anndata.io import write_elem
 
-    settings = json.dumps(meta["settings"], sort_keys=True, ensure_ascii=False)
-    stored = {**meta, "settings": settings, "warnings": _text(meta["warnings"]), "layout": LAYOUT_VERSION}
+    texts = {name: json.dumps(meta[name], sort_keys=True, ensure_ascii=False) for name in JSON}
+    stored = {**meta, **texts, "warnings": _text(meta["warnings"]), "layout": LAYOUT_VERSION}
     if design is not None:
         stored["design"] = _packed(design)
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic(path) as temporary, sealed.writing(temporary) as raw, h5py.File(raw, "w") as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        _write_csc(file, parts, len(obs))
         write_elem(file, "obs", obs)
-        write_elem(file, "var", var)
+        write_elem(file, "var", var())
         write_elem(file, "uns", {"mlmgen": stored})
-        _write_csc(file, X)
 
 
-def _write_csc(file: h5py.File, X: "sparse.csc_matrix") -> None:
+def _write_csc(file: h5py.File, parts: Iterable["sparse.csc_matrix"], n_rows: int) -> None:
     """Write X in anndata's encoding, in chunks that suit reading a range of genes."""
     group = file.create_group("X")
     group.attrs.update({"encoding-type": "csc_matrix", "encoding-version": "0.1.0"})
-    group.attrs["shape"] = np.array(X.shape, dtype=np.int64)
-    for name in ("data", "indices", "indptr"):
-        values = getattr(X, name)
-        chunks = (min(len(values), CHUNK),) if len(values) else None
-        packing = {"compression": "lzf", "shuffle": True} if chunks else {}
-        group.create_dataset(name, data=values, chunks=chunks, **packing)
+    packing = {"chunks": (CHUNK,), "maxshape": (None,), "compression": "lzf", "shuffle": True, "fletcher32": True}
+    for name in ARRAYS:
+        group.create_dataset(name, shape=(0,), dtype=np.int32, **packing)
+    lengths, waiting = [np.zeros(1, dtype=np.int64)], {name: np.empty(0, dtype=np.int32) for name in ARRAYS}
+    for X in parts:
+        lengths.append(np.diff(X.indptr).astype(np.int64))
+        waiting = {name: np.concatenate([waiting[name], getattr(X, name)]) for name in ARRAYS}
+        waiting = _write_chunks(group, waiting, len(waiting["data"]) // CHUNK * CHUNK)
+    _write_chunks(group, waiting, len(waiting["data"]))
+    pointers = np.cumsum(np.concatenate(lengths))
+    fits = pointers[-1] <= np.iinfo(np.int32).max  # one type for all, or scipy copies the matrix
+    group.create_dataset("indptr", data=pointers.astype(np.int32 if fits else np.int64), fletcher32=True)
+    group.attrs["shape"] = np.array([n_rows, len(pointers) - 1], dtype=np.int64)
+
+
+def _write_chunks(group: h5py.Group, values: dict[str, np.ndarray], stop: int) -> dict[str, np.ndarray]:
+    """Append values up to `stop` chunk by chunk, so that the file is the same however they came; return the rest."""
+    for start in range(0, stop, CHUNK):
+        for name, array in values.items():
+            chunk, stored = array[start : min(start + CHUNK, stop)], group[name]
+            stored.resize(len(stored) + len(chunk), axis=0)
+            stored[len(stored) - len(chunk) :] = chunk
+    return {name: array[stop:] for name, array in values.items()}
 
 
 def _text(values) -> np.ndarray:
@@ -112,10 +133,10 @@ def _packed_term(term: RandomTerm) -> dict:
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[tuple[h5py.File, h5py.Group]]:
     """Open a file that `write_prepared` wrote: the file and what mlmgen says about it."""
-    with layout.opened(path) as file:
+    with sealed.hdf5(path) as (file, _):
         meta = file.get("uns/mlmgen")
         if meta is None or meta["layout"][()] != LAYOUT_VERSION:
-            raise UserError("this was not written by this version of mlmgen", str(path), "Delete it and run again")
+            raise UserError("this was not written by this version of mlmgen", str(path), sealed.AGAIN)
         yield file, meta
 
 
@@ -125,13 +146,14 @@ def read_meta(path: str | os.PathLike) -> dict:
     Returns
     -------
     dict
-        ``settings`` a dict, ``warnings`` a tuple of str; ``cell_type``, ``skipped`` (empty, or why no gene is
-        fitted), ``checksum`` text; ``n_cells``, ``n_donors`` int; and the versions.
+        ``settings`` and ``reference`` (level of each factor) dicts, ``warnings`` a tuple of str; ``cell_type``,
+        ``skipped`` (empty, or why no gene is fitted), ``checksum`` text; ``n_cells``, ``n_donors`` int; and the
+        versions.
     """
     with _opened(path) as (_, meta):
         found = {name: _value(meta[name]) for name in meta if name != "design"}
-    found["settings"] = json.loads(found["settings"])
-    return found
+    found["seal"] = sealed.read_digest(path)
+    return found | {name: json.loads(found[name]) for name in JSON}
 
 
 def _value(stored: h5py.Dataset):

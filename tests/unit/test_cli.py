@@ -46,18 +46,20 @@ def test_fit_gets_its_arguments(called):
 
 
 def test_contrasts_get_the_methods_to_come(called):
-    cli.main(["contrasts", "--prepared", "a.h5ad", "b.h5ad", "--output", "o.json", "--methods", "glmm", "pseudobulk"])
+    files = ["--input", "i.h5ad", "--cells", "c.npz", "--prepared", "a.h5ad", "b.h5ad", "--output", "o.json"]
+    cli.main(["contrasts", *files, "--methods", "glmm", "pseudobulk"])
     ((name, arguments),) = called
     assert name == "contrasts"
     assert arguments["prepared"] == ["a.h5ad", "b.h5ad"]
     assert arguments["methods"] == ["glmm", "pseudobulk"]
 
 
-def test_prepare_gets_what_is_to_come(called):
-    cli.main(["prepare", "--input", "a.h5ad", "--output", "b.h5ad", "--contrasts", '{"contrasts":null}'])
-    assert called[0][1]["contrasts"] == {"contrasts": None}
-    cli.main(["prepare", "--input", "a.h5ad", "--output", "b.h5ad"])
-    assert called[1][1]["contrasts"] is None
+def test_prepare_gets_all_cell_types_and_its_memory(called):
+    files = ["--input", "a.h5ad", "--split", "s.h5", "--cells", "c.npz", "--output", "b.h5ad", "--pseudobulk", "p.h5ad"]
+    cli.main(["prepare", *files])
+    assert (called[0][1]["cell_types"], called[0][1]["memory"]) == ("all", 2000)
+    cli.main(["prepare", *files, "--cell-types", '["B", "T/NK"]', "--memory", "3500"])
+    assert (called[1][1]["cell_types"], called[1][1]["memory"]) == (["B", "T/NK"], 3500)
 
 
 @pytest.mark.parametrize("shard", ["0-of-3", "4-of-3", "3", "a-of-b", "-1-of-3"])

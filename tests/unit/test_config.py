@@ -42,6 +42,7 @@ def test_three_keys_are_enough():
         "family": "nb",
         "estimation": "reml",
         "integration": "laplace",
+        "memory": "auto",
         "quadrature_nodes": 9,
         "likelihood": "compressed",
         "filters": {
@@ -87,10 +88,19 @@ def test_levels_and_cell_types_become_text():
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [("data/kang.h5ad", "kang"), ("/a/b c.h5ad", "b_c"), ("x/atlas.v1.h5ad", "atlas.v1")]
+    ("path", "name"),
+    [
+        ("data/kang.h5ad", "kang"),
+        ("/a/b c.h5ad", "b_c"),
+        ("x/atlas.v1.h5ad", "atlas.v1"),
+        ("x/atlas.zarr", "atlas"),
+        ("x/atlas.zarr/", "atlas"),
+        ("x/atlas.zarr.zip", "atlas"),
+    ],
 )
 def test_the_name_is_that_of_the_input(path, name):
     assert config.load(MINIMAL | {"input": path})["name"].startswith(name)
+    assert "zarr" not in config.load(MINIMAL | {"input": path})["name"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +197,7 @@ def test_changing_the_schema_returned_changes_nothing():
 def test_stages_know_every_key_that_matters():
     """What no stage reads only decides which files there are."""
     read = {key.split(".")[0] for keys in config.STAGE_KEYS.values() for key in keys}
-    assert set(config.schema()["properties"]) - read == {"methods", "shards"}
+    assert set(config.schema()["properties"]) - read == {"methods", "cell_types", "shards", "memory"}
     filters = {key for keys in config.STAGE_KEYS.values() for key in keys if key.startswith("filters.")}
     assert {key.removeprefix("filters.") for key in filters} == set(
         config.schema()["properties"]["filters"]["properties"]
@@ -213,11 +223,11 @@ def test_a_stage_holds_only_what_it_reads():
     }
 
 
-def test_contrasts_change_their_own_stage_alone():
+def test_contrasts_change_the_stages_that_test_them():
     plain = config.load(MINIMAL)
     chosen = config.load(MINIMAL | {"contrasts": {"z": "b - a", "a": "c"}})
     changed = [name for name in config.METHOD_VERSIONS if config.stage(plain, name) != config.stage(chosen, name)]
-    assert changed == ["contrasts"]
+    assert changed == ["contrasts", "test", "audit", "stability"]
     assert json.loads(config.stage(chosen, "contrasts"))["contrasts"] == [["z", "b - a"], ["a", "c"]]
 
 

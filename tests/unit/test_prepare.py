@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 from mlmgen import formula as formulas
-from mlmgen import prepare, sizefactors
+from mlmgen import prepare
 from mlmgen.errors import UserError
 
 SETTINGS = {
@@ -149,53 +149,39 @@ def size_factors(kind: str, obs: pd.DataFrame, selected: np.ndarray, X, **settin
 
 
 def test_library_relates_to_all_cells_of_the_file():
-    X = sparse.csr_matrix(np.diag(np.arange(12)).astype(np.int32))
-    selected = np.arange(12) > 5
-    np.testing.assert_allclose(size_factors("library", FOUR, selected, X), np.arange(12) / 5.5)
+    chosen = np.arange(6, 12)
+    found = prepare.size_factors("library", FOUR.iloc[chosen], np.arange(12.0), chosen, None)
+    np.testing.assert_allclose(found, chosen / 5.5)
 
 
-def test_tmm_has_one_factor_per_sample_of_the_selected_cells():
-    X, selected = counts_of(FOUR), np.arange(12) != 4
-    found = size_factors("tmm", FOUR, selected, X)
-    library = sizefactors.library(np.asarray(X.sum(axis=1)).ravel())
-    sample = FOUR["donor"].to_numpy()
-    names = ["D1", "D10", "D2", "D3"]
-    sums = np.stack([X.toarray()[(sample == name) & selected].sum(axis=0) for name in names])
-    factors = dict(zip(names, sizefactors.tmm(sums), strict=True))
-    expected = library * np.array([factors[name] for name in sample])
-    np.testing.assert_allclose(found[selected], expected[selected], rtol=1e-12)
-    assert np.isnan(found[4])
+def test_tmm_multiplies_library_sizes():
+    chosen, factor = np.array([3, 5]), np.array([0.5, 2.0])
+    found = prepare.size_factors("tmm", FOUR.iloc[chosen], np.arange(12.0), chosen, factor)
+    np.testing.assert_allclose(found, [0.5 * 3 / 5.5, 2 * 5 / 5.5])
 
 
-def test_tmm_takes_the_sample_of_paired_designs():
+def test_samples_are_split_by_what_varies_within_donors():
+    assert prepare.samples(FOUR, plan()).tolist() == [2] * 3 + [1] * 3 + [0] * 3 + [3] * 3
     obs = FOUR.assign(arm=["a", "b", "b"] * 4)
-    ratio = size_factors("tmm", obs, np.ones(12, dtype=bool), counts_of(obs)) / size_factors(
-        "library", obs, np.ones(12, dtype=bool), counts_of(obs)
-    )
-    assert len(set(np.round(ratio, 12))) == 8
+    assert len(set(prepare.samples(obs, plan(obs)))) == 8
     well = obs.assign(well=obs["donor"])
-    ratio = size_factors("tmm", well, np.ones(12, dtype=bool), counts_of(obs), sample="well")
-    ratio /= size_factors("library", obs, np.ones(12, dtype=bool), counts_of(obs))
-    assert len(set(np.round(ratio, 12))) == 4
+    assert len(set(prepare.samples(well, plan(well, sample="well")))) == 4
 
 
-def test_tmm_does_not_split_samples_by_the_factors_of_slopes():
-    obs, selected = FOUR.assign(side=["l", "r", "r"] * 4), np.ones(12, dtype=bool)
-    X = counts_of(obs)
-    total = np.asarray(X.sum(axis=1)).ravel()
+def test_samples_are_not_split_by_the_factors_of_slopes():
+    obs = FOUR.assign(side=["l", "r", "r"] * 4)
     shared = plan(obs, formulas.parse("~ arm + (1 + side | donor)"))
     assert shared.reference == {"arm": "a", "side": "l"}
-    ratio = prepare.size_factors("tmm", obs, selected, X, total, shared) / sizefactors.library(total)
-    assert len(set(np.round(ratio, 12))) == 4
+    assert len(set(prepare.samples(obs, shared))) == 4
 
 
 def test_given_size_factors_matter_for_selected_cells_only():
     obs = FOUR.assign(depth=[0.0, *range(1, 12)])
-    selected = np.arange(12) > 0
-    found = size_factors("obs/depth", obs, selected, counts_of(obs))
-    assert found[1:].tolist() == [float(i) for i in range(1, 12)]
+    chosen = np.arange(1, 12)
+    found = prepare.size_factors("obs/depth", obs.iloc[chosen], np.ones(12), chosen, None)
+    assert found.tolist() == [float(i) for i in range(1, 12)]
     with pytest.raises(UserError, match=r"1 of 12 size factors .*cell c0 has 0"):
-        size_factors("obs/depth", obs, np.ones(12, dtype=bool), counts_of(obs))
+        prepare.size_factors("obs/depth", obs, np.ones(12), np.arange(12), None)
 
 
 def test_tables_of_cells_and_samples():

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mlmgen import io, names, stages
+from mlmgen import io, names, sizefactors, stages_prepare
 from mlmgen.errors import UserError
+from mlmgen.io import runs
 from tests.unit.stages_run import Run
 
 GENES = 12
@@ -60,7 +61,8 @@ def test_every_count_is_in_its_cell_type_and_in_its_sample(tmp_path, capsys):
             np.testing.assert_array_equal(sums[sample].X.toarray()[0], part[cells.to_numpy()].X.toarray().sum(axis=0))
             assert sums.obs.loc[sample, "n_cells"] == cells.sum()
         pd.testing.assert_frame_equal(part.var, sums.var)
-        assert io.read_meta(path) == io.read_meta(pseudobulk)
+        of_cells, of_samples = io.read_meta(path), io.read_meta(pseudobulk)
+        assert of_cells | {"seal": ""} == of_samples | {"seal": ""}
     meta = io.read_meta(prepared[0])
     assert meta["checksum"] == io.checksum(run.input)
     assert meta["settings"] == run.settings("prepare")
@@ -119,13 +121,6 @@ def test_a_cell_type_with_too_few_donors_is_written_as_skipped(tmp_path, capsys)
     assert list(run.contrasts()["cell_types"]) == ["A cells", "B"]
 
 
-def test_the_run_stops_where_no_cell_type_is_left(tmp_path):
-    run = Run(tmp_path, study(), filters={"min_cells_per_donor": 500})
-    with pytest.raises(UserError, match=r"none of the 3 cell types can be analysed; A cells: no donor has 500 cells"):
-        run.prepare()
-    assert not (tmp_path / "prepared").exists()
-
-
 def test_cells_without_counts_are_left_out_but_count_for_the_mean(tmp_path):
     data = study()
     X = data.X.toarray()
@@ -136,7 +131,7 @@ def test_cells_without_counts_are_left_out_but_count_for_the_mean(tmp_path):
     assert part.n_obs == data.n_obs - 1
     assert "cell3" not in part.obs_names
     np.testing.assert_allclose(part.obs.loc["cell0", "size_factor"], X[0].sum() / X.sum(axis=1).mean(), rtol=1e-6)
-    assert io.read_meta(path)["warnings"] == ("cells without a single count are left out: 1",)
+    assert run.contrasts()["warnings"] == ["cells without a single count are left out: 1"]
     run.set(cell_type=None, size_factors="obs/depth")
     assert anndata.read_h5ad(run.prepare()[0]).n_obs == data.n_obs
 
@@ -147,6 +142,20 @@ def test_selected_cell_types_share_the_size_factors_of_all(tmp_path):
     run.set(cell_types=["B"])
     (alone,) = run.prepare()
     pd.testing.assert_series_equal(anndata.read_h5ad(alone).obs["size_factor"], every)
+
+
+def test_tmm_takes_the_samples_of_all_selected_cell_types(tmp_path):
+    data = study(paired=True)
+    run = Run(tmp_path, data, size_factors="tmm", cell_types=["A cells", "B"])
+    cells = data[data.obs["cell_type"].isin(["A cells", "B"])]
+    name = cells.obs["donor"].astype(str) + cells.obs["arm"].astype(str)
+    sums = pd.DataFrame(cells.X.toarray()).groupby(name.to_numpy()).sum()
+    factor = dict(zip(sums.index, sizefactors.tmm(sums.to_numpy()), strict=True))
+    total = np.asarray(data.X.sum(axis=1)).ravel()
+    expected = pd.Series((total / total.mean()), data.obs_names)[cells.obs_names] * name.map(factor)
+    for path in run.prepare():
+        found = anndata.read_h5ad(path).obs["size_factor"]
+        np.testing.assert_allclose(found, expected[found.index], rtol=1e-6)
 
 
 # ---- contrasts
@@ -224,7 +233,7 @@ def test_designs_are_described_before_any_fit(tmp_path, capsys):
     assert table["lfc_detectable"].tolist() == [found["design"][kind][0]["lfc_detectable"] for kind in ("A cells", "B")]
     text = pd.read_csv(tmp_path / "design.tsv.gz", sep="\t")
     assert list(text.columns) == list(table.columns)
-    assert "warning" not in "".join(line for line in log.splitlines() if line.startswith("mlmgen: contrasts"))
+    assert not any(f"warning: {kind}" in log for kind in ("A cells", "B"))
 
 
 def test_what_is_wrong_with_a_design_is_in_the_log(tmp_path, capsys):
@@ -234,10 +243,9 @@ def test_what_is_wrong_with_a_design_is_in_the_log(tmp_path, capsys):
     run = Run(tmp_path, data, cell_types=["A cells", "B"])
     prepared = run.prepare()
     message = "donor 0, 1, 2 occur in several levels of study ("
+    assert any(text.startswith(message) for text in run.contrasts()["warnings"])
     assert message in capsys.readouterr().err
-    for path in prepared:
-        assert any(text.startswith(message) for text in io.read_meta(path)["warnings"])
-        assert "study" not in anndata.read_h5ad(path).obs
+    assert "study" not in anndata.read_h5ad(prepared[0]).obs
     data = study()[study().obs["donor"].isin(["D1", "D2", "D3", "D4"])].copy()
     run = Run(tmp_path / "few", data, cell_types=["A cells", "B"])
     run.prepare()
@@ -259,21 +267,76 @@ def test_a_contrast_that_no_cell_type_has_is_an_error(tmp_path):
     [
         ({"contrasts": {"bad": "arm[T.stimm]"}}, r"Did you mean 'arm\[T.stim\]'"),
         ({"estimation": "ml", "integration": "agq", "formula": "~ arm + (1 + arm | donor)"}, "integration agq needs"),
+        ({"filters": {"min_cells_per_donor": 500}}, "none of the 3 cell types can be analysed; A cells: no donor has"),
     ],
 )
-def test_what_is_to_come_is_checked_before_anything_is_written(tmp_path, keys, message):
+def test_what_is_to_come_is_checked_before_any_job(tmp_path, keys, message):
     run = Run(tmp_path, study(paired=True), **keys)
     with pytest.raises(UserError, match=message):
-        run.prepare(contrasts=run.settings("contrasts"))
-    assert not (tmp_path / "prepared").exists()
+        run.check()
 
 
-def test_contrasts_to_come_change_nothing_that_is_written(tmp_path):
-    plain, checked = (Run(tmp_path / name, study(), contrasts={"stim": "arm[T.stim]"}) for name in "ab")
-    checked.input = plain.input
-    checked.set(contrasts={"stim": "arm[T.stim]"})
-    for one, other in zip(plain.prepare(), checked.prepare(checked.settings("contrasts")), strict=True):
-        assert Path(one).read_bytes() == Path(other).read_bytes()
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
+def test_memory_changes_nothing_that_is_prepared(tmp_path, layout, monkeypatch):
+    data = study(paired=True)
+    X = {"csr": data.X, "csc": data.X.tocsc(), "dense": data.X.toarray()}[layout]
+    written = []
+    for name, most in (("much", stages_prepare.MOST_VALUES), ("little", 100)):
+        monkeypatch.setattr(stages_prepare, "MOST_VALUES", most)
+        run = Run(tmp_path / name, anndata.AnnData(X, obs=data.obs, var=data.var))
+        if written:
+            run.input = written[0].input
+            run.set()
+        run.prepare()
+        written.append(run)
+    for much, little in zip(*(run.paths("prepared") + run.paths("pseudobulk") for run in written), strict=True):
+        assert Path(much).read_bytes() == Path(little).read_bytes()
+    with (
+        runs.reading(written[1].folder / "split" / "B.h5") as many,
+        runs.reading(written[0].folder / "split" / "B.h5") as one,
+    ):
+        assert len(many.runs) > len(one.runs) == 1
+
+
+def test_a_cell_type_does_not_depend_on_the_others_that_are_chosen(tmp_path):
+    run = Run(tmp_path, study())
+    every = [Path(path).read_bytes() for path in run.prepare()]
+    run.set(cell_types=["B", "C"])
+    assert [Path(path).read_bytes() for path in run.prepare()] == every[1:]
+    assert "cell_types" not in run.settings("prepare")
+    run.set(size_factors="tmm", cell_types=["B", "C"])
+    assert run.settings("prepare")["cell_types"] == ["B", "C"]
+
+
+def test_cell_types_prepared_with_other_reference_levels_are_refused(tmp_path):
+    data = study(paired=True)
+    data = data[~((data.obs["cell_type"] == "B") & (data.obs["arm"] == "ctrl"))].copy()
+    data.obs["arm"] = data.obs["arm"].cat.add_categories("x")
+    data.obs.loc[(data.obs["cell_type"] == "B") & (data.obs["donor"].isin(["D1", "D2", "D3"])), "arm"] = "x"
+    run = Run(tmp_path, data, cell_types=["B"])
+    run.prepare()
+    old = Path(run.paths("prepared")[0]).read_bytes()
+    run.set(cell_types=["A cells", "B"])
+    run.prepare()
+    Path(run.paths("prepared")[1]).write_bytes(old)
+    with pytest.raises(UserError, match=r"B was prepared with other reference levels, arm = stim .*arm = ctrl"):
+        run.contrasts()
+
+
+def test_runs_of_another_input_are_refused(tmp_path):
+    one, other = (Run(tmp_path / name, study(seed)) for name, seed in (("a", 1), ("b", 2)))
+    for run in (one, other):
+        run.split()
+    (one.folder / "split" / "B.h5").write_bytes((other.folder / "split" / "B.h5").read_bytes())
+    with pytest.raises(UserError, match="the runs of B and the table of cells are of different inputs"):
+        stages_prepare.prepare(
+            str(one.input),
+            str(one.folder / "split" / "B.h5"),
+            one.cells,
+            str(tmp_path / "x"),
+            str(tmp_path / "y"),
+            one.settings("prepare"),
+        )
 
 
 def test_a_coefficient_that_one_cell_type_lacks(tmp_path):
@@ -291,10 +354,12 @@ def test_a_coefficient_that_one_cell_type_lacks(tmp_path):
 
 def test_two_settings_are_enough_by_hand(tmp_path):
     run = Run(tmp_path, study(), filters={})
-    stages.prepare(str(run.input), run.paths("prepared"), {"donor": "donor", "formula": "~ arm + (1 | donor)"})
-    assert io.read_meta(run.paths("prepared")[1])["settings"] == run.settings("prepare")
+    run.split()
+    files = (str(run.folder / "split" / "B.h5"), run.cells, *(str(tmp_path / name) for name in ("cells", "samples")))
+    stages_prepare.prepare(str(run.input), *files, {"donor": "donor", "formula": "~ arm + (1 | donor)"})
+    assert io.read_meta(tmp_path / "cells")["settings"] == run.settings("prepare")
     with pytest.raises(UserError, match="the key donor is missing"):
-        stages.prepare(str(run.input), run.paths("prepared"), {})
+        stages_prepare.prepare(str(run.input), *files, {})
 
 
 # ---- bad input
@@ -367,8 +432,9 @@ def test_bad_input_stops_before_anything_is_written(tmp_path, problem):
     make, keys, message = BAD[problem]
     run = Run(tmp_path, make(), **keys)
     with pytest.raises(UserError, match=message):
-        run.prepare()
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["study.h5ad"]
+        run.check()
+        run.split()
+    assert sorted(entry.name for entry in tmp_path.rglob("*") if entry.is_file()) == ["study.h5ad"]
 
 
 def test_an_absent_cell_type(tmp_path):
@@ -380,7 +446,7 @@ def test_an_absent_cell_type(tmp_path):
 def test_outputs_must_match_the_cell_types(tmp_path):
     run = Run(tmp_path, study())
     with pytest.raises(UserError, match="1 outputs for 3 cell types"):
-        stages.prepare(str(run.input), [str(tmp_path / "a.h5ad")], run.settings("prepare"))
+        stages_prepare.split(str(run.input), [str(tmp_path / "a.h5")], run.cells, run.settings("split"))
 
 
 # ---- real data

@@ -44,11 +44,9 @@ def test_a_skipped_cell_type_passes_through_every_stage(tmp_path, monkeypatch):
     monkeypatch.setattr(io, "read_meta", lambda path: meta)
     monkeypatch.setattr(io, "read_gene_statistics", lambda path: statistics)
     paths = {name: str(tmp_path / f"{name}.npz") for name in ("fits", "moderated", "effects")}
-    io.write_json(tmp_path / "contrasts.json", {"contrasts": ["x"], "cell_types": {}, "left_out": {}})
     stages_fit.fit("counts", "glmm", (1, 1), paths["fits"], SETTINGS, 1)
     stages_fit.moderate("counts", [paths["fits"]], paths["moderated"], {}, 1)
-    contrasts = str(tmp_path / "contrasts.json")
-    stages_fit.test("counts", contrasts, paths["fits"], paths["moderated"], (1, 1), paths["effects"], {}, 1)
+    stages_fit.test("counts", paths["fits"], paths["moderated"], (1, 1), paths["effects"], {}, 1)
     fits, _ = io.read_record(paths["fits"], GeneFits)
     assert fits.genes == genes
     assert (fits.status == Status.FILTERED).all()

@@ -13,20 +13,22 @@ import pytest
 import yaml
 
 from mlmgen import columns
-from tests.workflow.conftest import GENES, ROOT, SNAKEMAKE, jobs, run
+from tests.workflow.conftest import GENES, ROOT, SNAKEMAKE, Study, configuration, jobs, run
 
 SHARDS, CELL_TYPES, METHODS = 2, 2, 2
 SHARDED = SHARDS * CELL_TYPES * METHODS
 EVERYTHING = {
-    "prepare": 1,
+    "split": 1,
+    "prepare": CELL_TYPES,
     "contrasts": 1,
-    "pseudobulk": 1,
     "fit": SHARDED,
     "moderate": CELL_TYPES * METHODS,
     "test": SHARDED,
     "stability": CELL_TYPES * METHODS,
     "tables": 1,
 }
+FROM_FITS = EVERYTHING | {"split": 0, "prepare": 0, "contrasts": 0}
+FROM_PREPARE = EVERYTHING | {"split": 0}
 AFTER_FITS = {"test": SHARDED, "stability": CELL_TYPES * METHODS, "tables": 1}
 # Tables that only other runs write: of one method, or with an audit.
 OF_OTHER_RUNS = {"stability", "audit", "audit_qq"}
@@ -178,24 +180,32 @@ def test_nothing_is_redone_without_a_change(study):
     ("changes", "expected"),
     [
         ({"contrasts": {"stim_vs_ctrl": "condition[ctrl] - condition[stim]"}}, {"contrasts": 1} | AFTER_FITS),
-        ({"filters": {"min_cells_expressing": 20}}, EVERYTHING | {"prepare": 0, "contrasts": 0, "pseudobulk": 0}),
-        ({"family": "poisson"}, EVERYTHING | {"prepare": 0, "contrasts": 0, "pseudobulk": 0}),
-        ({"estimation": "ml"}, EVERYTHING | {"prepare": 0, "contrasts": 0, "pseudobulk": 0}),
-        ({"estimation": "ml", "integration": "agq"}, EVERYTHING | {"prepare": 0, "pseudobulk": 0}),
+        (
+            {"contrasts": {"stim_vs_ctrl": "condition[stim] - condition[ctrl]", "more": "condition[T.stim]"}},
+            {"contrasts": 1} | AFTER_FITS,
+        ),
+        ({"filters": {"min_cells_expressing": 20}}, FROM_FITS),
+        ({"family": "poisson"}, FROM_FITS),
+        ({"estimation": "ml"}, FROM_FITS),
+        ({"estimation": "ml", "integration": "agq"}, FROM_FITS | {"contrasts": 1}),
         (
             {"contrasts": {"a": "condition[ctrl] - condition[stim]"}, "family": "poisson"},
-            EVERYTHING | {"prepare": 0, "pseudobulk": 0},
+            FROM_FITS | {"contrasts": 1},
         ),
-        ({"methods": ["glmm"]}, {"stability": 2, "tables": 1}),
-        ({"methods": ["pseudobulk"]}, {"stability": 2, "tables": 1}),
+        ({"methods": ["glmm"]}, {"contrasts": 1, "stability": 2, "tables": 1}),
+        ({"methods": ["pseudobulk"]}, {"contrasts": 1, "stability": 2, "tables": 1}),
+        ({"cell_types": ["B cells"]}, {"contrasts": 1, "tables": 1}),
+        ({"memory": 1}, {}),
         ({"fdr": "weighted"}, {"tables": 1}),
         ({"stability": False}, {"tables": 1}),
         ({"audit": True}, {"audit": CELL_TYPES * METHODS, "tables": 1}),
-        ({"audit": True, "methods": ["glmm"]}, {"stability": 2, "audit": CELL_TYPES, "tables": 1}),
+        ({"audit": True, "methods": ["glmm"]}, {"contrasts": 1, "stability": 2, "audit": CELL_TYPES, "tables": 1}),
         ({"audit_splits": 5, "seed": 7}, {}),
-        ({"filters": {"min_cells_per_donor": 11}}, EVERYTHING),
-        ({"formula": "~ condition + sex + (1 | donor)"}, EVERYTHING),
-        ({"size_factors": "tmm"}, EVERYTHING),
+        ({"filters": {"min_cells_per_donor": 11}}, FROM_PREPARE),
+        ({"formula": "~ condition + sex + (1 | donor)"}, FROM_PREPARE),
+        ({"reference": {"condition": "stim"}}, FROM_PREPARE),
+        ({"size_factors": "tmm"}, FROM_PREPARE | {"size_factors": 1}),
+        ({"gene_names": "var/gene_name"}, EVERYTHING),
         ({"shards": 1}, {"fit": 4, "moderate": 4, "test": 4, "stability": 4, "tables": 1}),
         ({"name": "other"}, EVERYTHING),
     ],
@@ -203,6 +213,32 @@ def test_nothing_is_redone_without_a_change(study):
 )
 def test_a_change_redoes_what_depends_on_it(study, changes, expected):
     assert study.planned(**changes) == {rule: number for rule, number in expected.items() if number}
+
+
+def test_an_added_cell_type_redoes_nothing_of_the_others(data, tmp_path):
+    one = Study(tmp_path, configuration(data) | {"cell_types": ["Monocytes"], "methods": ["glmm"]})
+    assert one.snakemake().returncode == 0
+    assert one.planned() == {}
+    before = digests(tmp_path / "results/small")
+    of_one = {"prepare": 1, "fit": SHARDS, "moderate": 1, "test": SHARDS, "stability": 1}
+    assert one.planned(cell_types="all") == of_one | {"contrasts": 1, "tables": 1}
+    assert one.snakemake(cell_types="all").returncode == 0
+    after = digests(tmp_path / "results/small")
+    changed = {name for name in before if after[name] != before[name]}
+    assert not any(name.startswith(("split", "prepared", "fits/", "moderated", "tests/")) for name in changed)
+    assert {"effects.parquet", "contrasts.json"} <= changed
+
+
+def test_results_of_two_configurations_live_side_by_side(study, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(study.folder, folder)
+    copy = type(study)(folder, study.config)
+    before = digests(folder / "results/small")
+    finished = copy.snakemake(name="detected", family="bernoulli", methods=["glmm"], cell_types=["B cells"])
+    assert finished.returncode == 0, finished.stdout
+    assert digests(folder / "results/small") == before
+    assert (folder / "results/detected/effects.parquet").is_file()
+    assert copy.planned() == {}
 
 
 def test_a_changed_contrast_leaves_the_fits(study, tmp_path):
@@ -215,9 +251,11 @@ def test_a_changed_contrast_leaves_the_fits(study, tmp_path):
     after = digests(folder / "results/small")
     assert {name for name in after if after[name] != before[name]} == {
         "contrasts.json",
+        "provenance.json",
         "summary.txt",
         *(name for name in after if name.startswith(("tests/", "stability/"))),
-        *(f"{table}{suffix}" for table in ("effects", "concordance", "design") for suffix in (".parquet", ".tsv.gz")),
+        *(f"{table}.tsv.gz" for table in ("effects", "concordance", "design")),
+        *(name for name in after if name.endswith(".parquet")),  # they say which contrasts they belong to
     }
     flipped, original = (read(s, "effects").set_index(["cell_type", "method", "gene"]) for s in (copy, study))
     np.testing.assert_allclose(flipped["log2fc"], -original.loc[flipped.index, "log2fc"], rtol=1e-6)
@@ -266,24 +304,42 @@ def test_what_can_be_seen_early_stops_before_any_job(fresh, changes, message):
         ({"reference": {"condition": "control"}}, "ctrl"),
         ({"formula": "~ condition"}, "Add (1 | donor)"),
         ({"formula": "~ condition + (1 + agee | donor)"}, "age"),
+        ({"filters": {"min_cells_per_donor": 5000}}, "none of the 2 cell types can be analysed"),
     ],
 )
-def test_bad_input_stops_before_any_fit_and_leaves_results_alone(study, tmp_path, changes, message):
+def test_a_design_that_cannot_be_is_seen_before_any_job_and_leaves_results_alone(study, changes, message):
+    before = digests(study.folder / "results/small")
+    finished = study.snakemake(**changes)
+    assert finished.returncode == 2
+    (line,) = (line for line in finished.stdout.splitlines() if line.startswith("mlmgen: error: "))
+    assert message in line
+    assert finished.stdout.rstrip().endswith(line)
+    assert "Traceback" not in finished.stdout
+    assert digests(study.folder / "results/small") == before
+    assert study.planned() == {}
+
+
+def test_values_that_are_not_counts_stop_the_first_job_and_leave_results_alone(study, data, tmp_path):
+    import anndata
+
     folder = tmp_path / "copy"
     shutil.copytree(study.folder, folder)
-    copy = type(study)(folder, study.config)
+    wrong = anndata.read_h5ad(data)
+    wrong.X = wrong.X * 0.5
+    (folder / "data.h5ad").write_bytes(Path(data).read_bytes())
+    copy = Study(folder, study.config | {"input": "data.h5ad"})
+    assert copy.snakemake().returncode == 0
     before = digests(folder / "results/small")
-    finished = copy.snakemake(**changes)
+    wrong.write_h5ad(folder / "data.h5ad")
+    finished = copy.snakemake()
     assert finished.returncode != 0
     first, *_, last = (line for line in finished.stdout.splitlines() if line.startswith("mlmgen: error: "))
-    assert message in first
+    assert "stored values are not whole numbers" in first
     assert first == last  # repeated below the report of the failed job
     assert finished.stdout.index("Error in rule") < finished.stdout.rindex(last)
     assert "Traceback" not in finished.stdout
-    assert "rule fit:" not in finished.stdout
+    assert "rule prepare:" not in finished.stdout
     assert digests(folder / "results/small") == before
-    if "contrasts" in changes:  # corrected, it needs no new fit
-        assert copy.planned() == {"contrasts": 1} | AFTER_FITS
 
 
 def test_shell_commands_can_be_pasted(fresh):

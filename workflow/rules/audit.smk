@@ -6,15 +6,15 @@ AUDITS = (
 )
 
 AUDIT_TEXT = report(
-    under("audit.tsv.gz"), caption="../report/audit.rst", category="Tables"
+    update(under("audit.tsv.gz")), caption="../report/audit.rst", category="Tables"
 )
 
 AUDIT_TABLES = (
     [
-        under("audit.parquet"),
+        update(under("audit.parquet")),
         AUDIT_TEXT,
-        under("audit_qq.parquet"),
-        under("audit_qq.tsv.gz"),
+        update(under("audit_qq.parquet")),
+        update(under("audit_qq.tsv.gz")),
     ]
     if SETTINGS["audit"]
     else []
@@ -25,7 +25,6 @@ AUDIT_TABLES = (
 rule audit:
     input:
         prepared=under("prepared/{slug}.h5ad"),
-        contrasts=under("contrasts.json"),
     output:
         under("audit/{method}/{slug}.npz"),
     log:
@@ -36,15 +35,14 @@ rule audit:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=memory(2000, 10),
-        runtime=480,
+        mem_mb=sized(mlmgen.sizing.megabytes, "audit"),
+        runtime=sized(mlmgen.sizing.minutes, "audit"),
     params:
         settings=stage("audit"),
         fit=stage("fit"),
         # Not passed on: another version of these methods redoes the audit.
-        methods=lambda wildcards: stage("pseudobulk")(wildcards)
-        + stage("moderate")(wildcards)
+        methods=lambda wildcards: stage("moderate")(wildcards)
         + stage("test")(wildcards),
     shell:
-        "mlmgen audit --prepared {input.prepared:q} --contrasts {input.contrasts:q} --method {wildcards.method} "
+        "mlmgen audit --prepared {input.prepared:q} --method {wildcards.method} "
         "--output {output:q} --settings {params.settings:q} --fit {params.fit:q} --threads {threads} --log {log:q}"

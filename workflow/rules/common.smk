@@ -1,8 +1,9 @@
-import math
+import json
 import os
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 
 from snakemake.exceptions import WorkflowError
 
@@ -10,6 +11,10 @@ try:
     import mlmgen.config
     import mlmgen.io
     import mlmgen.names
+    import mlmgen.sizing
+    import mlmgen.run_report
+    import mlmgen.slurm
+    import psutil
     from mlmgen.errors import UserError
 except ModuleNotFoundError as error:
     raise WorkflowError(
@@ -22,10 +27,14 @@ os.environ.update(
     PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 )
 
+# A job on a node of a cluster: what it compiles, other nodes find in the working directory.
+if workflow.remote_exec:
+    os.environ.setdefault("MLMGEN_KERNELS", os.path.abspath(".mlmgen/kernels"))
+
 STARTED = time.time()
 
-# Seconds of fitting in a shard should outweigh the start-up of its job: about 20,000 genes.
-GENES_PER_SHARD = 20_000
+# MB of a job of split or prepare where the configuration leaves it open: more does not make it faster.
+LEAST_MEMORY, MOST_MEMORY = 1000, 3500
 
 
 def checked(function, *arguments):
@@ -47,44 +56,51 @@ def under(path):
 
 
 def stage(name):
-    """The settings that a stage reads as one JSON text, the only thing that its reruns depend on."""
-    text = mlmgen.config.stage(SETTINGS, name)
+    """The settings that a stage and those before it read as one JSON text, the only thing that reruns depend on."""
+    text = mlmgen.config.chain(SETTINGS, name)
     return lambda wildcards: text
 
 
-def selected_cell_types():
-    """The cell types to analyse: slug -> name as in the data."""
+def cell_types():
+    """Those present and those to analyse: slug -> name as in the data."""
     present = checked(mlmgen.io.cell_types, SETTINGS["input"], SETTINGS["cell_type"])
-    return checked(
-        mlmgen.names.select, present, SETTINGS["cell_types"], SETTINGS["cell_type"]
+    wanted = (SETTINGS["cell_types"], SETTINGS["cell_type"])
+    return mlmgen.names.file_names(present), checked(
+        mlmgen.names.select, present, *wanted
     )
 
 
-def shard_names():
-    """The shards of every cell type: 1-of-n, ..., n-of-n."""
-    genes = checked(mlmgen.io.shape, SETTINGS["input"], SETTINGS["counts"])[1]
-    n = SETTINGS["shards"]
-    if n == "auto":
-        n = max(1, math.ceil(genes / GENES_PER_SHARD))
-    return [f"{i}-of-{n}" for i in range(1, n + 1)]
+def check_design():
+    """Check the whole before any job; jobs of a cluster, which parse this again, need not import pandas for it."""
+    if workflow.is_main_process:
+        import mlmgen.stages_contrasts
 
+        checked(mlmgen.stages_contrasts.check, SETTINGS)
+
+
+LEVEL = {"glmm": "prepared", "pseudobulk": "pseudobulk"}
 
 if os.path.exists(SETTINGS["input"]):
-    CELL_TYPES, SHARDS = selected_cell_types(), shard_names()
+    PRESENT, CELL_TYPES = cell_types()
+    SIZES = checked(mlmgen.sizing.estimate, SETTINGS["input"], SETTINGS, CELL_TYPES)
+    NUMBER_OF_SHARDS = {
+        (m, slug): n for slug, size in SIZES.items() for m, n in size.shards.items()
+    }
+    check_design()
 elif any(argument.startswith("--lint") for argument in sys.argv):
     # The linter reads rules, not data, and must work in a clone that has none.
-    CELL_TYPES, SHARDS = {"cell_type": "cell type"}, ["1-of-1"]
+    PRESENT = CELL_TYPES = {"cell_type": "cell type"}
+    SIZES = {}
+    NUMBER_OF_SHARDS = {(method, "cell_type"): 1 for method in LEVEL}
 elif IS_DEMO:
     raise WorkflowError(
         f"The demo data set is not there yet (in {SETTINGS['input']}). Run `make run`, make it with "
         f"`mlmgen simulate --output {SETTINGS['input']}`, or give your own --configfile."
     )
 else:
-    selected_cell_types()  # says what is missing and what is there
+    cell_types()  # says what is missing and what is there
 
 METHODS = SETTINGS["methods"]
-
-LEVEL = {"glmm": "prepared", "pseudobulk": "pseudobulk"}
 
 
 wildcard_constraints:
@@ -93,16 +109,67 @@ wildcard_constraints:
     shard=r"\d+-of-\d+",
 
 
+def shards(kind, methods, slug):
+    """The shards of some methods in a cell type, of fits or tests: 1-of-n, ..., n-of-n."""
+    return [
+        under(f"{kind}/{method}/{slug}/{i}-of-{n}.npz")
+        for method in methods
+        for n in [NUMBER_OF_SHARDS[method, slug]]
+        for i in range(1, n + 1)
+    ]
+
+
+def streaming_memory():
+    """MB that a job of split or prepare may take."""
+    if SETTINGS["memory"] != "auto":
+        return int(1000 * SETTINGS["memory"])
+    if workflow.resource_settings.nodes or not workflow.is_main_process:
+        # On a cluster: a job must find the number that it was submitted with, on any machine.
+        return MOST_MEMORY
+    cores = workflow.resource_settings.cores or 1
+    share = psutil.virtual_memory().available / 1e6 / (cores + 1)
+    return int(min(max(share, LEAST_MEMORY), MOST_MEMORY))
+
+
 def rows(wildcards):
     """The counts that a method fits: cells or samples."""
     return under(f"{LEVEL[wildcards.method]}/{wildcards.slug}.h5ad")
 
 
-def memory(floor, factor):
-    """Memory in MB: a floor, or a multiple of the input's size, more on every attempt."""
-    return lambda wildcards, input, attempt: attempt * max(
-        floor, int(factor * input.size_mb)
+def sized(what, name):
+    """Memory in MB or minutes of a job, as estimated from the data and the model, more on every attempt."""
+    return lambda wildcards, attempt: what(
+        name, wildcards.method, SIZES[wildcards.slug], attempt
     )
+
+
+def sized_for_all(what, name):
+    """The same of a job for all cell types."""
+    return lambda wildcards, attempt: what(name, "", list(SIZES.values()), attempt)
+
+
+def check_cluster():
+    """Stop before the first job where SLURM cannot tell the states of jobs."""
+    if workflow.executor_plugin.name == "slurm":
+        options = workflow.executor_settings
+        checked(
+            mlmgen.slurm.check_states,
+            options.status_command,
+            options.init_seconds_before_status_checks,
+            mlmgen.slurm.configuration(),
+        )
+
+
+def print_news():
+    """Say what differs from the results that are there: settings, and versions of methods after an upgrade."""
+    for line in mlmgen.run_report.news(under(""), SETTINGS):
+        print(f"mlmgen: {line}", file=sys.stderr)
+
+
+def write_run():
+    """Write when, where and how long this ran beside the results."""
+    cores = workflow.resource_settings.cores
+    checked(mlmgen.run_report.finish, under(""), dict(config), STARTED, cores)
 
 
 def print_errors():

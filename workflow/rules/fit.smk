@@ -1,5 +1,3 @@
-# Not after `contrasts`, not even by `ancient`: Snakemake does not look for other reasons to run a job where one
-# before it runs, and a change of contrasts and of the family at once would leave the fits as they were.
 rule fit:
     input:
         counts=rows,
@@ -13,8 +11,8 @@ rule fit:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=memory(1500, 4),
-        runtime=240,
+        mem_mb=sized(mlmgen.sizing.megabytes, "fit"),
+        runtime=sized(mlmgen.sizing.minutes, "fit"),
     params:
         settings=stage("fit"),
     shell:
@@ -25,7 +23,7 @@ rule fit:
 rule moderate:
     input:
         counts=rows,
-        fits=[under(f"fits/{{method}}/{{slug}}/{shard}.npz") for shard in SHARDS],
+        fits=lambda wildcards: shards("fits", [wildcards.method], wildcards.slug),
     output:
         under("moderated/{method}/{slug}.npz"),
     log:
@@ -36,8 +34,8 @@ rule moderate:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=memory(1500, 4),
-        runtime=60,
+        mem_mb=sized(mlmgen.sizing.megabytes, "moderate"),
+        runtime=sized(mlmgen.sizing.minutes, "moderate"),
     params:
         settings=stage("moderate"),
     shell:
@@ -48,7 +46,6 @@ rule moderate:
 rule test:
     input:
         counts=rows,
-        contrasts=under("contrasts.json"),
         fits=rules.fit.output,
         moderated=rules.moderate.output,
     output:
@@ -61,11 +58,11 @@ rule test:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=memory(1500, 4),
-        runtime=240,
+        mem_mb=sized(mlmgen.sizing.megabytes, "test"),
+        runtime=sized(mlmgen.sizing.minutes, "test"),
     params:
         settings=stage("test"),
     shell:
-        "mlmgen test --counts {input.counts:q} --contrasts {input.contrasts:q} --fits {input.fits:q} "
+        "mlmgen test --counts {input.counts:q} --fits {input.fits:q} "
         "--moderated {input.moderated:q} --shard {wildcards.shard} "
         "--output {output:q} --settings {params.settings:q} --threads {threads} --log {log:q}"

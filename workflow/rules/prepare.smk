@@ -1,34 +1,95 @@
+# Every cell type that is there, chosen or not: one that is added later does not read the input again.
 # `update` keeps the earlier file until the new one replaces it: bad input leaves results untouched.
-rule prepare:
+rule split:
     input:
         SETTINGS["input"],
     output:
-        update(expand(under("prepared/{slug}.h5ad"), slug=CELL_TYPES)),
+        split=update(expand(under("split/{slug}.h5"), slug=PRESENT)),
+        cells=update(under("split/cells.npz")),
     log:
-        under("logs/prepare.log"),
+        under("logs/split.log"),
     benchmark:
-        under("benchmarks/prepare.tsv")
+        under("benchmarks/split.tsv")
+    conda:
+        "../envs/mlmgen.yaml"
+    threads: 2
+    resources:
+        mem_mb=streaming_memory(),
+        runtime=480,
+    params:
+        settings=stage("split"),
+    shell:
+        "mlmgen split --input {input:q} --output {output.split:q} --cells {output.cells:q} "
+        "--settings {params.settings:q} --memory {resources.mem_mb} --threads {threads} --log {log:q}"
+
+
+# TMM factors belong to samples, whatever their cells are.
+rule size_factors:
+    input:
+        data=SETTINGS["input"],
+        split=expand(under("split/{slug}.h5"), slug=CELL_TYPES),
+        cells=under("split/cells.npz"),
+    output:
+        under("split/size_factors.npz"),
+    log:
+        under("logs/size_factors.log"),
+    benchmark:
+        under("benchmarks/size_factors.tsv")
     conda:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=memory(2000, 10),
+        mem_mb=MOST_MEMORY,
+        runtime=120,
+    params:
+        settings=stage("prepare"),
+    shell:
+        "mlmgen size-factors --input {input.data:q} --split {input.split:q} --cells {input.cells:q} "
+        "--output {output:q} --settings {params.settings:q} --threads {threads} --log {log:q}"
+
+
+rule prepare:
+    input:
+        data=SETTINGS["input"],
+        split=under("split/{slug}.h5"),
+        cells=under("split/cells.npz"),
+        factors=(
+            under("split/size_factors.npz")
+            if SETTINGS["size_factors"] == "tmm"
+            else []
+        ),
+    output:
+        cells=update(under("prepared/{slug}.h5ad")),
+        samples=update(under("pseudobulk/{slug}.h5ad")),
+    log:
+        under("logs/prepare/{slug}.log"),
+    benchmark:
+        under("benchmarks/prepare/{slug}.tsv")
+    conda:
+        "../envs/mlmgen.yaml"
+    threads: 1
+    resources:
+        mem_mb=streaming_memory(),
         runtime=240,
     params:
         settings=stage("prepare"),
-        # functions of the input are no reason to rerun: what is to come is only checked here
-        methods=lambda wildcards, input: METHODS,
-        contrasts=lambda wildcards, input: stage("contrasts")(wildcards),
+        # functions of the input are no reason to rerun: another cell type changes nothing in this one
+        cell_types=lambda wildcards, input: json.dumps(SETTINGS["cell_types"]),
+        factors=lambda wildcards, input: (
+            f"--size-factors {quote(input.factors)} " if input.factors else ""
+        ),
     shell:
-        "mlmgen prepare --input {input:q} --output {output:q} --methods {params.methods:q} "
-        "--contrasts {params.contrasts:q} "
-        "--settings {params.settings:q} --threads {threads} --log {log:q}"
+        "mlmgen prepare --input {input.data:q} --split {input.split:q} --cells {input.cells:q} {params.factors}"
+        "--cell-types {params.cell_types:q} --output {output.cells:q} --pseudobulk {output.samples:q} "
+        "--settings {params.settings:q} --memory {resources.mem_mb} --threads {threads} --log {log:q}"
 
 
-# Changed contrasts are checked here, at once.
+# What can be found, in words and in a table. Tests resolve their contrasts themselves: another cell type leaves them.
 rule contrasts:
     input:
-        expand(under("prepared/{slug}.h5ad"), slug=CELL_TYPES),
+        data=SETTINGS["input"],
+        cells=under("split/cells.npz"),
+        prepared=expand(under("prepared/{slug}.h5ad"), slug=CELL_TYPES),
     output:
         contrasts=update(under("contrasts.json")),
         design=update(under("design.parquet")),
@@ -46,13 +107,13 @@ rule contrasts:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
         runtime=10,
     params:
         settings=stage("contrasts"),
-        methods=lambda wildcards, input: METHODS,
+        methods=METHODS,
         design=lambda wildcards, output: output.design.removesuffix(".parquet"),
     shell:
-        "mlmgen contrasts --prepared {input:q} --output {output.contrasts:q} --methods {params.methods:q} "
-        "--design {params.design:q} "
+        "mlmgen contrasts --input {input.data:q} --cells {input.cells:q} --prepared {input.prepared:q} "
+        "--output {output.contrasts:q} --methods {params.methods:q} --design {params.design:q} "
         "--settings {params.settings:q} --threads {threads} --log {log:q}"

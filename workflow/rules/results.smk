@@ -1,64 +1,57 @@
+# `update`: the tables of an earlier run stay until all new ones replace them at once.
 # The paths of thousands of shards would not fit in a command, hence --results with --methods and --shards.
 rule tables:
     input:
         data=ancient(SETTINGS["input"]),
         prepared=expand(under("prepared/{slug}.h5ad"), slug=CELL_TYPES),
         contrasts=under("contrasts.json"),
-        fits=expand(
-            under("fits/{method}/{slug}/{shard}.npz"),
-            method=METHODS,
-            slug=CELL_TYPES,
-            shard=SHARDS,
-        ),
+        fits=[path for slug in CELL_TYPES for path in shards("fits", METHODS, slug)],
         moderated=expand(
             under("moderated/{method}/{slug}.npz"), method=METHODS, slug=CELL_TYPES
         ),
-        tests=expand(
-            under("tests/{method}/{slug}/{shard}.npz"),
-            method=METHODS,
-            slug=CELL_TYPES,
-            shard=SHARDS,
-        ),
+        tests=[path for slug in CELL_TYPES for path in shards("tests", METHODS, slug)],
         audits=AUDITS,
         stabilities=STABILITIES,
     output:
-        effects=under("effects.parquet"),
+        effects=update(under("effects.parquet")),
         effects_text=report(
-            under("effects.tsv.gz"),
+            update(under("effects.tsv.gz")),
             caption="../report/effects.rst",
             category="Tables",
         ),
-        coefficients=under("coefficients.parquet"),
+        coefficients=update(under("coefficients.parquet")),
         coefficients_text=report(
-            under("coefficients.tsv.gz"),
+            update(under("coefficients.tsv.gz")),
             caption="../report/coefficients.rst",
             category="Tables",
         ),
-        variances=under("variances.parquet"),
+        variances=update(under("variances.parquet")),
         variances_text=report(
-            under("variances.tsv.gz"),
+            update(under("variances.tsv.gz")),
             caption="../report/variances.rst",
             category="Tables",
         ),
-        priors=under("priors.parquet"),
+        priors=update(under("priors.parquet")),
         priors_text=report(
-            under("priors.tsv.gz"),
+            update(under("priors.tsv.gz")),
             caption="../report/priors.rst",
             category="Tables",
         ),
-        fits=under("fits.parquet"),
+        fits=update(under("fits.parquet")),
         fits_text=report(
-            under("fits.tsv.gz"),
+            update(under("fits.tsv.gz")),
             caption="../report/fits.rst",
             category="Tables",
         ),
         audit=AUDIT_TABLES,
         compared=COMPARED_TABLES,
         summary=report(
-            under("summary.txt"),
+            update(under("summary.txt")),
             caption="../report/summary.rst",
             category="Summary",
         ),
+        # written last: the tables are complete and belong together
+        provenance=update(under("provenance.json")),
     log:
         under("logs/tables.log"),
     benchmark:
@@ -67,13 +60,15 @@ rule tables:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=memory(2000, 4),
-        runtime=60,
+        mem_mb=sized_for_all(mlmgen.sizing.megabytes, "tables"),
+        runtime=sized_for_all(mlmgen.sizing.minutes, "tables"),
     params:
         settings=stage("tables"),
         results=lambda wildcards, output: os.path.dirname(output.summary),
         methods=METHODS,
-        shards=len(SHARDS),
+        shards=[
+            NUMBER_OF_SHARDS[method, slug] for slug in CELL_TYPES for method in METHODS
+        ],
     shell:
         "mlmgen tables --prepared {input.prepared:q} --contrasts {input.contrasts:q} --input {input.data:q} "
         "--methods {params.methods:q} --shards {params.shards} --results {params.results:q} "

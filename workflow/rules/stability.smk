@@ -10,26 +10,23 @@ COMPARED = (
 )
 
 COMPARED_TEXT = report(
-    under(f"{COMPARED}.tsv.gz"),
+    update(under(f"{COMPARED}.tsv.gz")),
     caption="../report/concordance.rst",
     category="Tables",
 )
 
-COMPARED_TABLES = [under(f"{COMPARED}.parquet"), COMPARED_TEXT] if COMPARED else []
+COMPARED_TABLES = (
+    [update(under(f"{COMPARED}.parquet")), COMPARED_TEXT] if COMPARED else []
+)
 
 
 # Effects that any method reports are looked at in each of them, hence the tests of all.
 rule stability:
     input:
         counts=rows,
-        contrasts=under("contrasts.json"),
-        fits=[under(f"fits/{{method}}/{{slug}}/{shard}.npz") for shard in SHARDS],
+        fits=lambda wildcards: shards("fits", [wildcards.method], wildcards.slug),
         moderated=under("moderated/{method}/{slug}.npz"),
-        tests=[
-            under(f"tests/{method}/{{slug}}/{shard}.npz")
-            for method in METHODS
-            for shard in SHARDS
-        ],
+        tests=lambda wildcards: shards("tests", METHODS, wildcards.slug),
     output:
         under("stability/{method}/{slug}.npz"),
     log:
@@ -40,14 +37,16 @@ rule stability:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=memory(1500, 4),
-        runtime=240,
+        mem_mb=sized(mlmgen.sizing.megabytes, "stability"),
+        runtime=sized(mlmgen.sizing.minutes, "stability"),
     params:
         settings=stage("stability"),
         methods=METHODS,
-        shards=len(SHARDS),
-        results=lambda wildcards, input: os.path.dirname(input.contrasts),
+        shards=lambda wildcards: [
+            NUMBER_OF_SHARDS[method, wildcards.slug] for method in METHODS
+        ],
+        results=lambda wildcards: os.path.dirname(under("summary.txt")),
     shell:
-        "mlmgen stability --counts {input.counts:q} --contrasts {input.contrasts:q} --method {wildcards.method} "
+        "mlmgen stability --counts {input.counts:q} --method {wildcards.method} "
         "--methods {params.methods:q} --shards {params.shards} --results {params.results:q} "
         "--output {output:q} --settings {params.settings:q} --threads {threads} --log {log:q}"
