@@ -34,8 +34,11 @@ STAGES = {
 COMPILED = {"fit", "test", "stability", "audit"}
 METHODS = ("glmm", "pseudobulk")
 INPUT, CELLS = "the .h5ad or zarr store with raw counts", "what split wrote about all cells"
-# Small linear algebra gains nothing from threads, and its last bits would depend on their number.
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Small linear algebra gains nothing from threads, and its last bits would depend on their number. The others are of
+# pandas (numexpr), Arrow, Blosc and zarr, which start as many as the machine has cores; Arrow also reads OpenMP's.
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+ONE_THREAD += ("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "ARROW_IO_THREADS", "BLOSC_NTHREADS")
+ONE_THREAD += ("ZARR_THREADING__MAX_WORKERS", "ZARR_ASYNC__CONCURRENCY")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

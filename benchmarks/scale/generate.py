@@ -133,18 +133,21 @@ def populate(plan: Plan) -> Population:
     size = rng.uniform(*EFFECTS, log_mean.shape) * rng.choice([-1.0, 1.0], log_mean.shape)
     log_mean -= np.log(np.exp(log_mean).sum(axis=1, keepdims=True))
     log_size = rng.normal(0.0, DONOR_SIZE_SD, plan.donors)[donor] + rng.normal(0.0, SIZE_SD, plan.cells)
-    of_cell = molecules(log_mean, log_size, plan) * np.exp(log_size)
+    of_cell = molecules(log_mean, log_size, cell_type, plan) * np.exp(log_size)
     return Population(donor, cell_type.astype(np.int16), log_mean, np.where(different, size, 0.0), of_cell)
 
 
-def molecules(log_mean: np.ndarray, log_size: np.ndarray, plan: Plan) -> float:
+def molecules(log_mean: np.ndarray, log_size: np.ndarray, cell_type: np.ndarray, plan: Plan) -> float:
     """Return the molecules of a cell of size 1 that leave the wanted share of the counts not zero."""
-    share = np.exp(log_mean[:, :: max(1, plan.genes // 2000)])
+    rng = np.random.default_rng([plan.seed, 3])
+    share = np.exp(log_mean + np.hypot(DONOR_SD, STATE_SD) * rng.standard_normal(log_mean.shape))
+    share /= share.sum(axis=1, keepdims=True)
+    cells = np.bincount(cell_type, minlength=len(share)) / len(cell_type)
     sizes = np.exp(np.quantile(log_size, [0.1, 0.3, 0.5, 0.7, 0.9]))
     low, high = 1.0, 1e7
-    for _ in range(60):
+    for _ in range(30):
         middle = np.sqrt(low * high)
-        expected = np.mean([1.0 - np.exp(-middle * s * share) for s in sizes])
+        expected = np.mean([cells @ (1.0 - np.exp(-middle * s * share)).mean(axis=1) for s in sizes])
         low, high = (middle, high) if expected < plan.nonzero else (low, middle)
     return float(low)
 

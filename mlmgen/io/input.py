@@ -22,7 +22,7 @@ def read_obs(path: str | os.PathLike, wanted: dict[str, str]) -> "pd.DataFrame":
     Parameters
     ----------
     path : path-like
-        An .h5ad file.
+        An .h5ad file or zarr store.
     wanted : dict of str to str
         Column to the configuration key that names it, for messages.
 
@@ -140,7 +140,7 @@ def read_truth(path: str | os.PathLike, cell_type: str) -> tuple[str, np.ndarray
     Parameters
     ----------
     path : path-like
-        An .h5ad file.
+        An .h5ad file or zarr store.
     cell_type : str
 
     Returns

@@ -36,8 +36,9 @@ def opened(path: str | os.PathLike) -> Iterator[Group]:
 
 def columns(frame: Group) -> list[str]:
     """Return the columns of obs or var, without the index."""
-    names = [text(name) for name in frame.attrs.get("column-order", ())]
-    return [name for name in names if store.find(frame, name) is not None]
+    names, present = [text(name) for name in frame.attrs.get("column-order", ())], set(frame)
+    # old files have names with a slash, which HDF5 takes for groups
+    return [name for name in names if name in present or ("/" in name and store.find(frame, name) is not None)]
 
 
 def check_column(frame: Group, column: str, key: str) -> None:
@@ -88,7 +89,7 @@ def cell_types(path: str | os.PathLike, column: str | None) -> tuple[str, ...]:
     Parameters
     ----------
     path : path-like
-        An .h5ad file.
+        An .h5ad file or zarr store.
     column : str or None
         Column of obs; None gives the one name ``all``.
 

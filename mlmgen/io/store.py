@@ -20,7 +20,7 @@ from mlmgen.names import text
 
 ENDINGS = (".h5ad", ".zarr", ".zarr.zip")
 GIVE_ANNDATA = "Give an .h5ad file or a .zarr store written by anndata"
-COPY_AGAIN = "Copy the file again from where it came from, or write it again with anndata"
+COPY_AGAIN = "Copy the file again, or read it and write it again with anndata, without compression or with gzip"
 ZARR_FILES = ("zarr.json", ".zgroup")  # what the root of a store has, in formats 3 and 2
 LIBRARIES = {"h5py", "zarr", "numcodecs", "anndata"}
 
@@ -117,7 +117,8 @@ def damage_refused(where: str | os.PathLike) -> Iterator[None]:
     except Exception as error:
         if not _from_library(error.__traceback__):
             raise
-        raise UserError(f"this cannot be read: {_reason(error)}", str(where), COPY_AGAIN) from error
+        do = f"{'Give the job more memory. ' * isinstance(error, MemoryError)}{COPY_AGAIN}"
+        raise UserError(f"this cannot be read: {_reason(error)}", str(where), do) from error
 
 
 def _from_library(trace: types.TracebackType | None) -> bool:

@@ -1,6 +1,7 @@
 """The lists of dependencies agree, and nothing of one machine is in the repository."""
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import tomllib
@@ -15,6 +16,7 @@ from mlmgen import columns
 from mlmgen.status import HELP, label
 
 ROOT = Path(__file__).parent.parent.parent
+PROFILES = ("default", "slurm")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -37,7 +39,9 @@ def locked() -> dict[str, str]:
 
 
 # In the environment for people at work, not in that of the rules.
-COMPANIONS = ("scanpy", "statsmodels")
+COMPANIONS = ("scanpy", "snakemake-executor-plugin-slurm", "statsmodels")
+# In that of the rules only: its post-deploy script installs mlmgen with them.
+INSTALLERS = {"hatchling": ">=1.25", "pip": ""}
 
 
 def test_conda_environment_has_the_same_dependencies():
@@ -47,10 +51,86 @@ def test_conda_environment_has_the_same_dependencies():
 
 
 def test_rules_environment_is_that_without_snakemake():
-    expected = conda("environment.yml")
+    expected = conda("environment.yml") | INSTALLERS
     for name in ("snakemake", *COMPANIONS):
         del expected[name]
     assert conda("workflow/envs/mlmgen.yaml") == expected
+    assert by_name(PROJECT["build-system"]["requires"]) == {"hatchling": INSTALLERS["hatchling"]}
+
+
+def test_what_the_slurm_profile_needs_is_an_extra_of_its_own():
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert set(extras["slurm"]) < set(extras["dev"])
+
+
+def instructions(name: str) -> list[list[str]]:
+    """The words of every instruction of the Dockerfile that has this name."""
+    joined = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    return [line.split()[1:] for line in joined.splitlines() if line.split(" ")[0] == name]
+
+
+def test_image_has_the_locked_environment_and_its_python():
+    ((image,),) = instructions("FROM")
+    python = re.fullmatch(r"python:(\d+\.\d+)-slim-\w+", image)[1]
+    assert f"for Python {python}" in " ".join((ROOT / "requirements.lock").read_text().split("\n# "))
+    assert Requirement(f"python{PROJECT['project']['requires-python']}").specifier.contains(python)
+    assert PROJECT["tool"]["ruff"]["target-version"] == f"py{python.replace('.', '')}"
+    locked_install, own_install, *_ = (" ".join(words) for words in instructions("RUN"))
+    assert locked_install.endswith("--requirement /opt/mlmgen/requirements.lock")
+    assert own_install.endswith("--no-deps --no-build-isolation /opt/mlmgen")
+
+
+def test_image_is_built_from_files_that_are_there_and_sent():
+    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    copied = [source for *sources, _ in instructions("COPY") for source in sources]
+    assert sorted(copied) == sorted(sent)
+    for name in copied:
+        assert (ROOT / name).exists(), name
+    needed = {PROJECT["project"]["readme"], *PROJECT["project"]["license-files"], "pyproject.toml"}
+    needed |= {name.strip("/") for name in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["include"]}
+    assert needed <= set(copied)
+
+
+def test_image_does_not_run_as_root():
+    assert instructions("USER") == [["mlmgen"]]
+    assert any("useradd --create-home mlmgen" in " ".join(words) for words in instructions("RUN"))
+
+
+def test_rules_environment_installs_this_version_of_mlmgen(tmp_path):
+    """With a repository from there, without one by name; run with a stand-in for Python."""
+    script = ROOT / "workflow/envs/mlmgen.post-deploy.sh"
+    stand_in = tmp_path / "python"
+    stand_in.write_text('#!/bin/sh\necho "$@"\n')
+    stand_in.chmod(0o755)
+
+    def command(**environment: str) -> str:
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | environment
+        return subprocess.run(["bash", script], env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert command() == f"-m pip install --no-deps mlmgen=={mlmgen.__version__}\n"
+    source = command(MLMGEN_SOURCE="a folder")
+    assert source == "-m pip install --no-deps --no-build-isolation --editable a folder\n"
+
+
+def test_profiles_say_what_the_default_one_says():
+    """Snakemake reads one workflow profile: what is not repeated is lost."""
+    default, *others = (yaml.safe_load((ROOT / f"profiles/{name}/profile.yaml").read_text()) for name in PROFILES)
+    for profile in others:
+        assert {key: profile.get(key) for key in default} == default
+
+
+def test_every_profile_is_explained():
+    readme = (ROOT / "profiles/README.md").read_text()
+    assert sorted(path.name for path in (ROOT / "profiles").iterdir() if path.is_dir()) == sorted(PROFILES)
+    for name in PROFILES:
+        assert f"profiles/{name}" in readme
+
+
+def test_slurm_profile_has_neither_arrays_nor_groups():
+    profile = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
+    assert profile["executor"] == "slurm"
+    assert profile["retries"] >= 1
+    assert not [key for key in profile if "array" in key or "group" in key]
 
 
 def test_lock_pins_exactly_one_version_and_nothing_else():

@@ -240,6 +240,16 @@ def test_records_say_what_they_are_made_from(complete):
     assert set(meta["versions"]) == {"mlmgen", "python", "numpy", "scipy", "numba", "h5py"}
 
 
+def test_a_stage_knows_the_settings_of_those_before_it(complete):
+    settings = json.loads(config.chain(complete.config, "test"))
+    assert set(settings.pop("before")) == {"split", "prepare", "fit", "moderate"}
+    assert settings == json.loads(config.stage(complete.config, "test"))
+    assert config.chain(complete.config, "prepare") == config.stage(complete.config, "prepare")
+    without, with_audit = (config.load(complete.config | {"seed": 7, "audit": on}) for on in (False, True))
+    assert config.chain(without, "tables") == config.chain(complete.config, "tables")
+    assert json.loads(config.chain(with_audit, "tables"))["before"]["audit"]["seed"] == 7
+
+
 SETTINGS = st.recursive(
     st.none() | st.integers(0, 3) | st.text("ab", max_size=2),
     lambda inner: st.dictionaries(st.text("xy", min_size=1, max_size=2), inner, max_size=3),

@@ -6,15 +6,15 @@ AUDITS = (
 )
 
 AUDIT_TEXT = report(
-    update(under("audit.tsv.gz")), caption="../report/audit.rst", category="Tables"
+    under("audit.tsv.gz"), caption="../report/audit.rst", category="Tables"
 )
 
 AUDIT_TABLES = (
     [
-        update(under("audit.parquet")),
+        under("audit.parquet"),
         AUDIT_TEXT,
-        update(under("audit_qq.parquet")),
-        update(under("audit_qq.tsv.gz")),
+        under("audit_qq.parquet"),
+        under("audit_qq.tsv.gz"),
     ]
     if SETTINGS["audit"]
     else []

@@ -27,6 +27,11 @@ os.environ.update(
     PATH=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 )
 
+# For --sdm conda: a repository is installed in the rules' environment as it stands (envs/mlmgen.post-deploy.sh).
+SOURCE = Path(mlmgen.config.__file__).parents[1]
+if (SOURCE / "pyproject.toml").is_file():
+    os.environ["MLMGEN_SOURCE"] = str(SOURCE)
+
 # A job on a node of a cluster: what it compiles, other nodes find in the working directory.
 if workflow.remote_exec:
     os.environ.setdefault("MLMGEN_KERNELS", os.path.abspath(".mlmgen/kernels"))

@@ -1,11 +1,11 @@
 # Every cell type that is there, chosen or not: one that is added later does not read the input again.
-# `update` keeps the earlier file until the new one replaces it: bad input leaves results untouched.
+# Not `update`: Snakemake takes the earlier output of a failed job, which it restores, for that of the new settings.
 rule split:
     input:
         SETTINGS["input"],
     output:
-        split=update(expand(under("split/{slug}.h5"), slug=PRESENT)),
-        cells=update(under("split/cells.npz")),
+        split=expand(under("split/{slug}.h5"), slug=PRESENT),
+        cells=under("split/cells.npz"),
     log:
         under("logs/split.log"),
     benchmark:
@@ -59,8 +59,8 @@ rule prepare:
             else []
         ),
     output:
-        cells=update(under("prepared/{slug}.h5ad")),
-        samples=update(under("pseudobulk/{slug}.h5ad")),
+        cells=under("prepared/{slug}.h5ad"),
+        samples=under("pseudobulk/{slug}.h5ad"),
     log:
         under("logs/prepare/{slug}.log"),
     benchmark:
@@ -91,10 +91,10 @@ rule contrasts:
         cells=under("split/cells.npz"),
         prepared=expand(under("prepared/{slug}.h5ad"), slug=CELL_TYPES),
     output:
-        contrasts=update(under("contrasts.json")),
-        design=update(under("design.parquet")),
+        contrasts=under("contrasts.json"),
+        design=under("design.parquet"),
         design_text=report(
-            update(under("design.tsv.gz")),
+            under("design.tsv.gz"),
             caption="../report/design.rst",
             category="Tables",
         ),

@@ -1,4 +1,3 @@
-# `update`: the tables of an earlier run stay until all new ones replace them at once.
 # The paths of thousands of shards would not fit in a command, hence --results with --methods and --shards.
 rule tables:
     input:
@@ -13,45 +12,45 @@ rule tables:
         audits=AUDITS,
         stabilities=STABILITIES,
     output:
-        effects=update(under("effects.parquet")),
+        effects=under("effects.parquet"),
         effects_text=report(
-            update(under("effects.tsv.gz")),
+            under("effects.tsv.gz"),
             caption="../report/effects.rst",
             category="Tables",
         ),
-        coefficients=update(under("coefficients.parquet")),
+        coefficients=under("coefficients.parquet"),
         coefficients_text=report(
-            update(under("coefficients.tsv.gz")),
+            under("coefficients.tsv.gz"),
             caption="../report/coefficients.rst",
             category="Tables",
         ),
-        variances=update(under("variances.parquet")),
+        variances=under("variances.parquet"),
         variances_text=report(
-            update(under("variances.tsv.gz")),
+            under("variances.tsv.gz"),
             caption="../report/variances.rst",
             category="Tables",
         ),
-        priors=update(under("priors.parquet")),
+        priors=under("priors.parquet"),
         priors_text=report(
-            update(under("priors.tsv.gz")),
+            under("priors.tsv.gz"),
             caption="../report/priors.rst",
             category="Tables",
         ),
-        fits=update(under("fits.parquet")),
+        fits=under("fits.parquet"),
         fits_text=report(
-            update(under("fits.tsv.gz")),
+            under("fits.tsv.gz"),
             caption="../report/fits.rst",
             category="Tables",
         ),
         audit=AUDIT_TABLES,
         compared=COMPARED_TABLES,
         summary=report(
-            update(under("summary.txt")),
+            under("summary.txt"),
             caption="../report/summary.rst",
             category="Summary",
         ),
         # written last: the tables are complete and belong together
-        provenance=update(under("provenance.json")),
+        provenance=under("provenance.json"),
     log:
         under("logs/tables.log"),
     benchmark:

@@ -10,14 +10,12 @@ COMPARED = (
 )
 
 COMPARED_TEXT = report(
-    update(under(f"{COMPARED}.tsv.gz")),
+    under(f"{COMPARED}.tsv.gz"),
     caption="../report/concordance.rst",
     category="Tables",
 )
 
-COMPARED_TABLES = (
-    [update(under(f"{COMPARED}.parquet")), COMPARED_TEXT] if COMPARED else []
-)
+COMPARED_TABLES = [under(f"{COMPARED}.parquet"), COMPARED_TEXT] if COMPARED else []
 
 
 # Effects that any method reports are looked at in each of them, hence the tests of all.
