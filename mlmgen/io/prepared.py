@@ -77,7 +77,7 @@ def _write_csc(file: h5py.File, parts: Iterable["sparse.csc_matrix"], n_rows: in
     """Write X in anndata's encoding, in chunks that suit reading a range of genes."""
     group = file.create_group("X")
     group.attrs.update({"encoding-type": "csc_matrix", "encoding-version": "0.1.0"})
-    packing = {"chunks": (CHUNK,), "maxshape": (None,), "compression": "lzf", "shuffle": True, "fletcher32": True}
+    packing = {"chunks": (CHUNK,), "maxshape": (None,), "compression": "lzf", "shuffle": True}
     for name in ARRAYS:
         group.create_dataset(name, shape=(0,), dtype=np.int32, **packing)
     lengths, waiting = [np.zeros(1, dtype=np.int64)], {name: np.empty(0, dtype=np.int32) for name in ARRAYS}
@@ -88,7 +88,7 @@ def _write_csc(file: h5py.File, parts: Iterable["sparse.csc_matrix"], n_rows: in
     _write_chunks(group, waiting, len(waiting["data"]))
     pointers = np.cumsum(np.concatenate(lengths))
     fits = pointers[-1] <= np.iinfo(np.int32).max  # one type for all, or scipy copies the matrix
-    group.create_dataset("indptr", data=pointers.astype(np.int32 if fits else np.int64), fletcher32=True)
+    group.create_dataset("indptr", data=pointers.astype(np.int32 if fits else np.int64))
     group.attrs["shape"] = np.array([n_rows, len(pointers) - 1], dtype=np.int64)
 
 

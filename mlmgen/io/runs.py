@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 LAYOUT_VERSION = 1
-CHUNK = 1 << 20  # values: what one checksum covers
 KINDS = (np.uint8, np.uint16, np.int32)
 DAMAGE = (OSError, KeyError, ValueError, TypeError)
 
@@ -101,14 +100,11 @@ def write_run(file: h5py.File, counts: "sparse.csr_matrix", first_cell: int, fir
     sorted_by_gene = counts.tocsc()
     run = file.create_group(f"{len(file):06d}")
     run.attrs.update({"first_cell": first_cell, "n_cells": counts.shape[0], "first_gene": first_gene})
-    _write(run, "rows", sorted_by_gene.indices.astype(np.uint16 if counts.shape[0] <= 1 << 16 else np.int32))
-    _write(run, "values", sorted_by_gene.data)
-    _write(run, "length", np.diff(sorted_by_gene.indptr).astype(np.int32), compression="lzf", shuffle=True)
-
-
-def _write(run: h5py.Group, name: str, values: np.ndarray, **packing) -> None:
-    chunks = (min(len(values), CHUNK),) if len(values) else None
-    run.create_dataset(name, data=values, chunks=chunks, fletcher32=bool(chunks), **(packing if chunks else {}))
+    rows = sorted_by_gene.indices.astype(np.uint16 if counts.shape[0] <= 1 << 16 else np.int32)
+    run.create_dataset("rows", data=rows)
+    run.create_dataset("values", data=sorted_by_gene.data)
+    lengths = np.diff(sorted_by_gene.indptr).astype(np.int32)
+    run.create_dataset("length", data=lengths, compression="lzf", shuffle=True)
 
 
 def smallest(counts: "sparse.csr_matrix") -> "sparse.csr_matrix":

@@ -205,8 +205,7 @@ def audit_stage(made: Run, method: str) -> None:
     for path in made.paths("prepared"):
         output = made.record("moderated", method, path.rpartition("/")[2].removesuffix(".h5ad"))
         output = output.parents[2] / "audit" / method / output.name
-        arguments = (path, str(made.folder / "contrasts.json"), method, str(output))
-        stages_audit.audit(*arguments, made.settings("fit"), made.settings("audit"), 1)
+        stages_audit.audit(path, method, str(output), made.settings("fit"), made.settings("audit"), 1)
 
 
 ARM = {
@@ -229,7 +228,7 @@ def test_from_file_to_file(tmp_path, data, keys):
     methods = made.config["methods"]
     for method in methods:
         audit_stage(made, method)
-    arguments = (made.paths("prepared"), str(made.folder / "contrasts.json"), str(made.input), methods, 1)
+    arguments = (made.paths("prepared"), str(made.folder / "contrasts.json"), str(made.input), methods, [1] * 2 * len(methods))
     stages_tables.tables(*arguments, str(made.folder), made.settings("tables"), 1)
     for name in TABLES:
         pd.testing.assert_frame_equal(pd.read_parquet(made.folder / f"{name}.parquet"), before[name])
@@ -262,11 +261,10 @@ def test_without_genes_or_splits_there_is_a_reason(tmp_path, data):
 def test_a_skipped_cell_type_has_no_audit(tmp_path, prepared, monkeypatch):
     meta = {"cell_type": "B", "skipped": "too few donors"}
     monkeypatch.setattr(io, "read_meta", lambda path: meta)
-    io.write_json(tmp_path / "contrasts.json", {"cell_types": {}})
+    monkeypatch.setattr(io, "read_gene_statistics", lambda path: {"gene": ("a", "b")})
     output = str(tmp_path / "audit.npz")
     settings = {"audit_splits": 2, "seed": 1}
-    fit = prepared.settings("fit")
-    stages_audit.audit("counts", str(tmp_path / "contrasts.json"), "glmm", output, fit, settings, 1)
+    stages_audit.audit("counts", "glmm", output, prepared.settings("fit"), settings, 1)
     record, _ = io.read_record(output, audit.Audit)
     assert record.contrasts == ()
     assert len(audit_tables.audit([audit_tables.Audited("B", "glmm", record)])) == 0

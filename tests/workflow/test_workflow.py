@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from mlmgen import columns
+from tests.unit.stores import stored
 from tests.workflow.conftest import GENES, ROOT, SNAKEMAKE, Study, configuration, jobs, run
 
 SHARDS, CELL_TYPES, METHODS = 2, 2, 2
@@ -41,11 +42,11 @@ def read(study, name):
 
 
 def digests(folder: Path, pattern: str = "**/*") -> dict[str, str]:
-    """Checksums of all results but logs and benchmarks, which hold times."""
+    """Checksums of all results but those files that hold times."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.glob(pattern))
-        if path.is_file() and not {"logs", "benchmarks"} & set(path.relative_to(folder).parts)
+        if path.is_file() and not {"logs", "benchmarks", "run.json"} & set(path.relative_to(folder).parts)
     }
 
 
@@ -265,8 +266,23 @@ def test_a_changed_contrast_leaves_the_fits(study, tmp_path):
 def test_results_do_not_depend_on_shards_or_run(study, fresh):
     finished = fresh.snakemake(shards=3)
     assert finished.returncode == 0, finished.stdout
-    tables = "*.[pt]*[tz]*"
-    assert digests(fresh.folder / "results/small", tables) == digests(study.folder / "results/small", tables)
+    for tables in ("*.[pt]*[tz]*", "provenance.json"):
+        assert digests(fresh.folder / "results/small", tables) == digests(study.folder / "results/small", tables)
+
+
+def test_a_zarr_store_gives_the_tables_of_the_h5ad(data, tmp_path):
+    import anndata
+
+    stored(anndata.read_h5ad(data), tmp_path / "small.3.zarr")
+    tables = {}
+    for name, path in (("h5ad", data), ("zarr", tmp_path / "small.3.zarr")):
+        keys = {"name": name, "input": str(path), "methods": ["pseudobulk"], "shards": "auto", "stability": False}
+        one = Study(tmp_path, configuration(data) | keys)
+        finished = one.snakemake()
+        assert finished.returncode == 0, finished.stdout
+        assert one.planned() == {}
+        tables[name] = digests(tmp_path / "results" / name, "*.tsv.gz")
+    assert tables["zarr"] == tables["h5ad"]
 
 
 # Bad input

@@ -23,26 +23,30 @@ export PATH=$PATH:/usr/sbin
 if [[ -e $configuration ]] && ! head -1 "$configuration" | grep -q "tests/workflow/slurm/start.sh of mlmgen"; then
     refuse "$configuration is there already and is not of these tests"
 fi
-[[ -z $(pgrep -x slurmctld) ]] || refuse "a slurmctld is running already"
+if [[ -n $(pgrep -x slurmctld) ]]; then
+    earlier=$(sed -n 's|^StateSaveLocation=\(.*\)/state$|\1|p' "$configuration" 2>/dev/null || true)
+    refuse "a slurmctld runs already${earlier:+; $here/stop.sh $earlier ends it}"
+fi
 
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 mkdir -p "$folder/state" "$folder/spool/n1" "$folder/spool/n2" "$folder/log"
 
-# slurmd refuses to offer more than there is; both nodes offer all of it, for their jobs are small.
+# Both nodes offer all of this machine, for their jobs are small; some jobs ask for two CPUs.
 memory=$(awk '/^MemTotal:/ {print int($2 / 1024) - 64}' /proc/meminfo)
-sed -e "s|@HOST@|$(hostname -s)|" -e "s|@FOLDER@|$folder|" -e "s|@CPUS@|$(nproc)|" -e "s|@MEMORY@|$memory|" \
+cpus=$(nproc)
+((cpus > 1)) || cpus=2
+sed -e "s|@HOST@|$(hostname -s)|" -e "s|@FOLDER@|$folder|" -e "s|@CPUS@|$cpus|" -e "s|@MEMORY@|$memory|" \
     "$here/slurm.conf.in" >"$configuration.$$"
 mv "$configuration.$$" "$configuration"
 
 if [[ -z $(pgrep -x munged) ]]; then
     mkdir -p /run/munge && chown munge: /run/munge
     [[ -e /etc/munge/munge.key ]] || runuser -u munge -- mungekey
-    runuser -u munge -- munged
+    runuser -u munge -- munged || refuse "munged does not start"
     touch "$folder/started-munged"
 fi
-slurmctld
-for node in n1 n2; do slurmd -N "$node"; done
+slurmctld && slurmd -N n1 && slurmd -N n2 || { "$here/stop.sh" "$folder"; refuse "SLURM does not start"; }
 for _ in $(seq 60); do
     [[ $(sinfo -h -N -t idle -o %N 2>/dev/null | wc -l) -eq 2 ]] && exit 0
     sleep 0.5
