@@ -96,7 +96,8 @@ def parser() -> argparse.ArgumentParser:
         _audit,
         _stability,
         _tables,
-        _simulate, _describe,
+        _simulate,
+        _describe,
     ):
         add(commands)
     return top

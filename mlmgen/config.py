@@ -51,7 +51,7 @@ STAGE_KEYS = {
 }
 
 # The stages whose settings decide what a stage reads.
-EARLIER = {"fit": ("split", "prepare")}
+EARLIER = {"prepare": ("split",), "fit": ("split", "prepare")}
 EARLIER["moderate"] = (*EARLIER["fit"], "fit")
 EARLIER["test"] = (*EARLIER["moderate"], "moderate")
 EARLIER["stability"] = EARLIER["audit"] = (*EARLIER["test"], "test")

@@ -1,6 +1,6 @@
 """What a gene and a job cost: seconds and megabytes from the shape of a model and of its data.
 
-Measured on 2026-11-21 on one core of an Intel Xeon (AVX-512), mlmgen 0.1.0, numba 0.68: `mlmgen.fitting.fit_shard` and
+Measured on 2026-11-21 on one core of an AMD EPYC (AVX-512), mlmgen 0.1.0, numba 0.68: `mlmgen.fitting.fit_shard` and
 `mlmgen.inference.test` on the designs of benchmarks/experiments.py with 5,000 to 60,000 cells of 10 to 300 donors and
 150 to 6,900 nonzeros a gene, and the stages on a cell type of 20 million nonzeros. Nearly all lie within a factor of 2
 of what is computed here.
@@ -32,6 +32,7 @@ INJECTED = 1.2  # fits and tests of a split of the audit, those with injected ef
 # it; bytes a row of a design with what is derived from it; copies of the fits of genes that are held at once.
 STARTED, PER_HELD, PER_AUDITED, PER_ROW, COPIES = 200.0, 16.0, 60.0, 200.0, 3.0
 PER_CELL_OF_AUDIT = 700.0  # bytes, obs as a data frame
+PART_READ = 300.0  # MB, of what lies around some genes while they are read (`mlmgen.io.read_some_counts`)
 
 
 class Shape(NamedTuple):
@@ -154,6 +155,6 @@ def megabytes(shape: Shape, load: Load, cells: int, shards: int) -> dict[str, fl
         "fit": design + (held + fits) / shards,
         "moderate": STARTED + fits,
         "test": design + (held + fits) / shards,
-        "stability": STARTED + 2 * (design - STARTED) + held / shards + fits,
+        "stability": STARTED + 2 * (design - STARTED) + min(PART_READ, held) + fits,
         "audit": STARTED + 1e-6 * (PER_CELL_OF_AUDIT * cells + PER_AUDITED * audited),
     }

@@ -25,7 +25,9 @@ class Gathered(NamedTuple):
     """Of all records."""
 
 
-def gather(folder: Path, prepared: Sequence[str], methods: Sequence[str], n_shards: Sequence[int], settings: dict):
+def gather(
+    folder: Path, prepared: Sequence[str], methods: Sequence[str], n_shards: Sequence[int], settings: dict
+) -> Gathered:
     """Read all records of a run.
 
     Parameters

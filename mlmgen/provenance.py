@@ -19,6 +19,7 @@ LIBRARIES = (*ENGINE, "pandas", "anndata", "formulaic", "pyarrow", "snakemake")
 LONGEST_VALUE = 60  # characters of a setting in a message
 SHOWN = 4  # differences and files named in a message
 ABSENT = "absent"
+DIGITS = 12  # of a checksum in a message
 
 
 class Source(NamedTuple):
@@ -214,12 +215,22 @@ def refuse(refused: Sequence[tuple[str, list]]) -> None:
     if not paths:
         return
     texts = dict.fromkeys(
-        f"{key.removeprefix('settings.')} is {shown(there)} there and {shown(here)} in this run"
+        _words(key.removeprefix("settings."), here, there)
         for _, different in refused
         for key, here, there in _most_telling(different)
     )
     what = f"{len(paths)} file{'s are' if len(paths) > 1 else ' is'} not of this run: {listing(texts, SHOWN)}"
     raise UserError(what, listing(paths, SHOWN), f"Delete and run again: rm -r {_deleted(paths)}")
+
+
+def _words(key: str, here: object, there: object) -> str:
+    if key == "genes.names":
+        return "its genes are not those of this run"
+    if key == "prepared":
+        return "it was made from another prepared file"
+    if key == "input":
+        return f"its input has the checksum {str(there)[:DIGITS]}..., that of this run {str(here)[:DIGITS]}..."
+    return f"{key} is {shown(there)} there and {shown(here)} in this run"
 
 
 def _most_telling(different: list) -> list:

@@ -36,8 +36,9 @@ COMPILING_MINUTES, COMPILING_MEGABYTES = 3, 400
 DENSE_SHARE, SHARE_FITTED = 0.1, 0.6
 FEWEST_ROWS = 14  # cells a pattern (`mlmgen.patterns.FEWEST_ROWS`)
 LARGEST_TABLE = 1 << 24  # combinations of codes that are counted in a table of all; more are sorted
-# Of the tables: s a gene and contrast, bytes a gene and contrast.
-PER_RESULT, BYTES_OF_RESULT = 4e-5, 1500.0
+# Of the tables, a gene and method, each contrast and coefficient: s, bytes. (20,000 genes, 10 cell types, both methods,
+# one contrast, donors left out: 21 s of one core, 1.16 GB.)
+PER_RESULT, BYTES_OF_RESULT = 2e-5, 900.0
 
 
 class Sizes(NamedTuple):

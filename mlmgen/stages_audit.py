@@ -91,11 +91,11 @@ def _study(prepared: str, meta: dict, method: str, fit: dict, coefficients: tupl
     kept = np.flatnonzero(kept & ~always_detected(statistics, meta["n_cells"], family))
     names = tuple(statistics["gene"][g] for g in kept)
     kept = kept[audits.every_kth(statistics["total_count"][kept], names)]
-    X, obs, _ = io.read_prepared_cells(prepared)
+    X, obs, _ = io.read_prepared_cells(prepared, kept)
     return audits.Study(
         cell_type=meta["cell_type"],
         genes=tuple(statistics["gene"][g] for g in kept),
-        X=X[:, kept],
+        X=X,
         obs=obs,
         formula=formulas.parse(settings["formula"]),
         donor=settings["donor"],

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlmgen import config, io
+from mlmgen import config, io, provenance
 from mlmgen.errors import UserError, listing
 from mlmgen.io import runs
 from mlmgen.progress import Progress, say
@@ -75,8 +75,17 @@ def split(input: str, output: Sequence[str], cells: str, settings: dict, memory:
 def _complete(settings: dict, input: str, stage: str) -> dict:
     """Check settings and fill in defaults, for a command typed by hand."""
     least = {"input": input, "donor": "donor", "formula": "~ 1"} if stage == "split" else {"input": input}
-    given = {key: value for key, value in settings.items() if key != "method_version"}
+    given = {key: value for key, value in settings.items() if key not in ("method_version", provenance.EARLIER)}
     return json.loads(config.stage(config.load(least | given), stage))
+
+
+def _cells(path: str, settings: dict) -> runs.Cells:
+    """Read what split wrote of all cells; raise a UserError where it read other counts or names than this run."""
+    everything, meta = io.read_record(path, runs.Cells)
+    wanted = settings.get(provenance.EARLIER, {}).get("split")
+    if wanted is not None:
+        provenance.refuse([(path, provenance.differences({"split": wanted}, {"split": meta["settings"]}))])
+    return everything
 
 
 def _genes(input: str, settings: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -175,8 +184,8 @@ def size_factors(input: str, split: Sequence[str], cells: str, output: str, sett
     from mlmgen import prepare as steps
     from mlmgen import pseudobulk, sizefactors, studies
 
+    everything = _cells(cells, settings)
     settings = _complete(settings, input, "prepare")
-    everything, _ = io.read_record(cells, runs.Cells)
     study = studies.read(input, settings, settings["cell_types"], total=everything.total)
     selected = study.of_cell >= 0
     sample = steps.samples(study.obs[selected], study.plan)
@@ -237,8 +246,8 @@ def prepare(
     from mlmgen import prepare as steps
     from mlmgen import sizefactors, studies
 
+    everything = _cells(cells, settings)
     settings = _complete(settings, input, "prepare")
-    everything, _ = io.read_record(cells, runs.Cells)
     study = studies.read(input, settings, cell_types, total=everything.total)
     with _opened(split, cells, everything) as (open_runs, rows):
         chosen = rows[study.of_cell[rows] >= 0]

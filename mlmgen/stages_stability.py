@@ -7,7 +7,6 @@ import numpy as np
 from mlmgen import io, provenance
 from mlmgen import shards as of_genes
 from mlmgen.progress import Progress, say
-from mlmgen.shards import bounds
 from mlmgen.stability import LeftOut, hits
 from mlmgen.stages_fit import (
     LEVEL,
@@ -20,7 +19,7 @@ from mlmgen.stages_fit import (
     options_of,
     test_kernels,
 )
-from mlmgen.types import Counts, Effects, GeneFits, Moderated
+from mlmgen.types import Effects, GeneFits, Moderated
 
 
 def stability(
@@ -100,7 +99,7 @@ def _leave_out(counts, method, contrasts, hit, fits, moderated, settings, thread
     from mlmgen.moderate import on_grid
 
     genes, o, level = np.flatnonzero(hit.any(axis=1)), options_of(settings, method), LEVEL[method]
-    design, data = io.read_design(counts), _counts_of(counts, genes, len(fits))
+    design, data = io.read_design(counts), io.read_some_counts(counts, genes)
     data = log_normalized(data, design) if o.family == "gaussian" else data
     total = log_totals(io.read_gene_statistics(counts), o.family)
     grid = np.concatenate([on_grid(shard) for shard in fits])
@@ -115,33 +114,6 @@ def _leave_out(counts, method, contrasts, hit, fits, moderated, settings, thread
     )  # fmt: skip
     progress.finish(f"{len(genes):,} genes without each of {len(design.donor.levels):,} donors")
     return left
-
-
-def _counts_of(path: str, genes: np.ndarray, shards: int) -> Counts:
-    """Read the counts of some genes, increasing, shard by shard to bound the memory."""
-    parts, n_genes = [], len(io.read_gene_statistics(path)["gene"])
-    for index in range(1, shards + 1):
-        start, stop = bounds((index, shards), n_genes)
-        chosen = genes[(genes >= start) & (genes < stop)] - start
-        if chosen.size:
-            parts.append(some_genes(io.read_counts(path, start, stop), chosen))
-    start = np.concatenate([np.diff(part.start) for part in parts])
-    return Counts(
-        genes=tuple(gene for part in parts for gene in part.genes),
-        start=np.r_[0, np.cumsum(start)].astype(np.int64),
-        rows=np.concatenate([part.rows for part in parts]),
-        values=np.concatenate([part.values for part in parts]),
-    )
-
-
-def some_genes(counts: Counts, genes: np.ndarray) -> Counts:
-    """Return the counts of some genes, (H,) increasing."""
-    length = np.diff(counts.start)
-    chosen = np.zeros(len(counts.genes), dtype=bool)
-    chosen[genes] = True
-    values = np.repeat(chosen, length)
-    start = np.r_[0, np.cumsum(length[genes])].astype(np.int64)
-    return Counts(tuple(counts.genes[g] for g in genes), start, counts.rows[values], counts.values[values])
 
 
 def _nothing(contrasts: tuple[str, ...]) -> LeftOut:

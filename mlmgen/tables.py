@@ -279,13 +279,13 @@ def _fitted(result: Results) -> np.ndarray:
 def _reasons(result: Results) -> np.ndarray:
     """One sentence per gene: its filter, or the help text of a status that is not plain convergence."""
     texts = {status: "" if status == Status.CONVERGED else HELP[status] for status in Status}
-    pairs = zip(result.reasons, result.fits.status, strict=True)
-    return np.array([why or texts[Status(status)] for why, status in pairs], dtype=object)
+    pairs = zip(result.reasons, result.fits.status.tolist(), strict=True)
+    return np.array([why or texts[status] for why, status in pairs], dtype=object)
 
 
 def _per_gene(result: Results) -> dict:
     """The columns that effects and fits share."""
-    statistics = result.statistics
+    statistics, names = result.statistics, {int(status): label(status) for status in Status}
     return {
         "cell_type": result.cell_type,
         "gene": np.asarray(result.fits.genes, dtype=object),
@@ -295,7 +295,7 @@ def _per_gene(result: Results) -> dict:
         "pct_cells": np.asarray(statistics["pct_cells"]),
         "n_cells": result.n_cells,
         "n_donors": result.n_donors,
-        "status": np.array([label(status) for status in result.fits.status], dtype=object),
+        "status": np.array([names[status] for status in result.fits.status.tolist()], dtype=object),
         "reason": _reasons(result),
     }
 

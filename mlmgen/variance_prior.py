@@ -10,7 +10,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 from scipy.special import logsumexp, ndtr
 
 # Lattice of the hyperparameters, log variance (natural log).
@@ -113,6 +112,9 @@ def refined(loglik: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def spline(n: int, refine: int, degree: int) -> np.ndarray:
     """Return the matrix from values at n even points to those of their spline at refine (n - 1) + 1 points."""
     places = np.arange(refine * (n - 1) + 1) / refine
+    # a fifth of the imports of a fit, which does not need it
+    from scipy.interpolate import make_interp_spline
+
     return make_interp_spline(np.arange(n), np.eye(n), degree)(places)
 
 

@@ -7,7 +7,7 @@ CSR, float32 counts, int32 indices, compressed by gzip as ``write_h5ad(compressi
 conditions come one after the other, cell types mixed, as samples are concatenated. A cell's library size and state
 (one of a few of its donor and cell type, which makes counts overdispersed) are drawn, then its molecules, one by one,
 from the genes' shares. A share of the genes differs between the conditions in each cell type; ``uns/truth`` says so,
-and the summary of a run compares with it. The same arguments give the same file.
+and the summary of a run compares with it. The same arguments give the same data.
 """
 
 import argparse

@@ -12,6 +12,7 @@ from mlmgen.io.prepared import (
     read_gene_statistics,
     read_meta,
     read_prepared_cells,
+    read_some_counts,
     write_prepared,
 )
 from mlmgen.io.records import describe_record, read_record, read_record_meta, read_records, write_record
@@ -44,6 +45,7 @@ __all__ = [
     "read_record",
     "read_record_meta",
     "read_records",
+    "read_some_counts",
     "read_truth",
     "shape",
     "stored_values",

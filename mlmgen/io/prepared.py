@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LAYOUT_VERSION = 3
 CHUNK = 1 << 18  # values, 1 MB of int32: a shard reads few chunks, and little that it does not need
+TOGETHER = 1 << 24  # values of a part of the genes, when some of them are read: 64 MB of each array
 STATISTICS = ("n_cells_expressing", "n_donors_expressing", "total_count", "mean_count", "pct_cells")
 JSON = ("settings", "reference")  # dicts that are stored as text
 ARRAYS = ("data", "indices")
@@ -222,18 +223,59 @@ def read_counts(path: str | os.PathLike, start: int, stop: int) -> Counts:
         )
 
 
-def read_prepared_cells(path: str | os.PathLike) -> tuple["sparse.csc_matrix", "pd.DataFrame", "pd.DataFrame"]:
-    """Read all counts, obs and var of a prepared file.
+def read_some_counts(path: str | os.PathLike, genes: np.ndarray) -> Counts:
+    """Read the counts of some genes, (H,) increasing places; what lies between them is hardly held."""
+    with _opened(path) as (file, _):
+        names = file["var"][file["var"].attrs["_index"]].asstr()[:]
+        values, rows, start = _some_genes(file["X"], np.asarray(genes))
+        return Counts(tuple(names[genes]), start, rows, values.astype(np.float64))
+
+
+def _some_genes(X: h5py.Group, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read data, indices and pointers of some genes; those with less than a chunk between them are read together."""
+    pointers = X["indptr"][:].astype(np.int64)
+    first, last = pointers[genes], pointers[genes + 1]
+    start = np.r_[0, np.cumsum(last - first)]
+    found = {name: np.empty(start[-1], X[name].dtype) for name in ("data", "indices")}
+    begin = 0
+    while begin < len(genes):
+        end = begin + 1
+        while end < len(genes) and first[end] - last[end - 1] < CHUNK and last[end] - first[begin] < TOGETHER:
+            end += 1
+        wanted = np.concatenate([np.arange(f, t) for f, t in zip(first[begin:end], last[begin:end], strict=True)])
+        for name, values in found.items():
+            stored = X[name][first[begin] : last[end - 1]]
+            values[start[begin] : start[end]] = stored[wanted - first[begin]]
+        begin = end
+    return found["data"], found["indices"], start
+
+
+def read_prepared_cells(
+    path: str | os.PathLike, genes: np.ndarray | None = None
+) -> tuple["sparse.csc_matrix", "pd.DataFrame", "pd.DataFrame"]:
+    """Read counts, obs and var of a prepared file.
+
+    Parameters
+    ----------
+    path : path-like
+    genes : (H,) int, optional
+        Increasing places of the genes that are wanted, all where none are given.
 
     Returns
     -------
     X : (n, G) CSC int32
     obs, var : DataFrame
+        Of all or of the chosen genes.
     """
     from anndata.io import read_elem
+    from scipy import sparse
 
     with _opened(path) as (file, _):
-        return read_elem(file["X"]), read_elem(file["obs"]), read_elem(file["var"])
+        obs, var = read_elem(file["obs"]), read_elem(file["var"])
+        if genes is None:
+            return read_elem(file["X"]), obs, var
+        parts = _some_genes(file["X"], np.asarray(genes))
+        return sparse.csc_matrix(parts, shape=(len(obs), len(genes))), obs, var.iloc[genes]
 
 
 # A field added to Design must be stored as well.

@@ -6,6 +6,8 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mlmgen.errors import UserError
 from mlmgen.io.files import atomic
 
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DIGITS = "%.6g"  # in the text; the parquet has every digit
-GZIP_LEVEL = 6
+GZIP_LEVEL = 4  # half the time of the default, 6, for files that are 7 % larger
+ROWS = 50_000  # turned into text at a time
 PROVENANCE = b"mlmgen"  # key of the parquet's metadata
 
 
@@ -46,7 +49,20 @@ def write_table(path: str | os.PathLike, table: "pd.DataFrame", provenance: dict
         gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=GZIP_LEVEL, mtime=0) as packed,
         io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
     ):
-        table.to_csv(text, sep="\t", index=False, float_format=DIGITS, na_rep="", lineterminator="\n")
+        for start in range(0, max(len(table), 1), ROWS):
+            part = _as_text(table.iloc[start : start + ROWS])
+            part.to_csv(text, sep="\t", index=False, header=start == 0, na_rep="", lineterminator="\n")
+
+
+def _as_text(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Write out the floating-point numbers: pandas' own ``float_format`` takes twice the time for the same text."""
+    written = {}
+    for name, column in table.items():
+        if column.dtype.kind == "f":
+            text = np.array([*map(DIGITS.__mod__, column.tolist())], dtype=object)
+            text[column.isna()] = ""
+            written[name] = text
+    return table.assign(**written)
 
 
 def read_provenance(path: str | os.PathLike) -> tuple[dict | None, int]:

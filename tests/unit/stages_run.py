@@ -31,7 +31,11 @@ class Run:
         minimal = {"input": str(self.input), "donor": "donor", "formula": "~ arm + (1 | donor)"}
         self.config = config.load(minimal | {"filters": {"min_cells_per_donor": 2}} | keys)
 
+    def own_settings(self, stage: str) -> dict:
+        return json.loads(config.stage(self.config, stage))
+
     def settings(self, stage: str) -> dict:
+        """With those of the stages before it."""
         return json.loads(config.chain(self.config, stage))
 
     def paths(self, level: str) -> list[str]:

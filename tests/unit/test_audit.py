@@ -228,7 +228,8 @@ def test_from_file_to_file(tmp_path, data, keys):
     methods = made.config["methods"]
     for method in methods:
         audit_stage(made, method)
-    arguments = (made.paths("prepared"), str(made.folder / "contrasts.json"), str(made.input), methods, [1] * 2 * len(methods))
+    shards = [1] * len(methods)
+    arguments = (made.paths("prepared"), str(made.folder / "contrasts.json"), str(made.input), methods, shards)
     stages_tables.tables(*arguments, str(made.folder), made.settings("tables"), 1)
     for name in TABLES:
         pd.testing.assert_frame_equal(pd.read_parquet(made.folder / f"{name}.parquet"), before[name])

@@ -17,6 +17,8 @@ from scipy import sparse
 
 from mlmgen import io
 from mlmgen.errors import UserError
+from mlmgen.io import prepared as records_of_genes
+from mlmgen.io import results
 from mlmgen.types import Design, Groups, RandomTerm
 from tests.reference import designs
 
@@ -344,6 +346,27 @@ def test_a_person_can_open_it(tmp_path):
     assert list(read.uns["mlmgen"]["design"]["coefficients"]) == ["(Intercept)", "arm[T.b/c]", "mt"]
 
 
+@pytest.mark.parametrize("genes", [[], [0], [1, 2], [0, 2], [0, 1, 2]])
+@pytest.mark.parametrize(("apart", "together"), [(1, 1), (100, 3), (100, 100)])
+def test_counts_of_some_genes(tmp_path, monkeypatch, genes, apart, together):
+    """However they are read: one by one, some together, or all with what lies between them."""
+    path, genes = prepared(tmp_path, built=design()), np.array(genes, dtype=int)
+    whole, all_obs, all_var = io.read_prepared_cells(path)
+    monkeypatch.setattr(records_of_genes, "CHUNK", apart)
+    monkeypatch.setattr(records_of_genes, "TOGETHER", together)
+    found = io.read_some_counts(path, genes)
+    assert found.genes == tuple(all_var.index[genes])
+    assert found.start[-1] == len(found.rows) == len(found.values)
+    for h, gene in enumerate(genes):
+        one, span = io.read_counts(path, gene, gene + 1), slice(found.start[h], found.start[h + 1])
+        np.testing.assert_array_equal(found.rows[span], one.rows)
+        np.testing.assert_array_equal(found.values[span], one.values)
+    X, obs, var = io.read_prepared_cells(path, genes)
+    np.testing.assert_array_equal(X.toarray(), whole[:, genes].toarray())
+    pd.testing.assert_frame_equal(obs, all_obs)
+    pd.testing.assert_frame_equal(var, all_var.iloc[genes])
+
+
 def test_the_same_content_gives_the_same_bytes(tmp_path):
     first, second = prepared(tmp_path, "1.h5ad", design()), prepared(tmp_path / "other", "2.h5ad", design())
     assert first.read_bytes() == second.read_bytes()
@@ -389,6 +412,19 @@ def test_tables_for_programs_and_for_people(tmp_path):
     with gzip.open(tmp_path / "effects.v1.tsv.gz", "rt", encoding="utf-8") as text:
         lines = text.read().split("\n")
     assert lines == ["gene\tcell_type\tpvalue\tn", "a\tx\t1e-300\t1", '"tab\there"\ty\t\t2', "ü\tx\t0.123457\t3", ""]
+
+
+def test_the_text_of_a_table_is_that_of_pandas(tmp_path, monkeypatch):
+    """Numbers are written out in parts, by a faster way than that of pandas."""
+    values = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, 1 / 3, 1e-300, 123456.7, 1234567.8, 5e-324]
+    table = pd.DataFrame(
+        {"a b": values, "single": np.float32(values), "n": range(11), "text": ["x\ty", '"'] + 9 * [None]}
+    )
+    monkeypatch.setattr(results, "ROWS", 4)
+    for name, part in (("all", table), ("none", table.iloc[:0])):
+        io.write_table(tmp_path / name, part)
+        expected = part.to_csv(sep="\t", index=False, float_format="%.6g", na_rep="", lineterminator="\n")
+        assert gzip.decompress((tmp_path / f"{name}.tsv.gz").read_bytes()).decode() == expected
 
 
 def test_tables_have_the_same_bytes(tmp_path):

@@ -12,8 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlmgen import config, describe, io, provenance, run_report, stages_fit, stages_stability, stages_tables
+from mlmgen import (
+    config,
+    describe,
+    io,
+    provenance,
+    run_report,
+    stages_fit,
+    stages_prepare,
+    stages_stability,
+    stages_tables,
+)
 from mlmgen.errors import UserError
+from mlmgen.io import runs
 from mlmgen.types import Effects, GeneFits, Moderated
 from tests.unit.stages_run import Run
 from tests.unit.test_stages import study
@@ -104,9 +115,9 @@ FOREIGN = {
     "settings__fit__method_version": (0, "fit.method_version is 0 there and "),
     "settings__prepare__formula": ("~ 1", "prepare.formula is ~ 1 there and ~ arm + (1 | donor) in this run"),
     "settings__split__counts": ("layers/raw", "split.counts is layers/raw there and X in this run"),
-    "input": ("abc", "input is abc there and "),
+    "input": ("abc", "its input has the checksum abc..., that of this run "),
     "reference": ({"arm": "stim"}, "reference.arm is stim there and ctrl in this run"),
-    "genes__names": ("abc", "genes.names is abc there and "),
+    "genes__names": ("abc", "its genes are not those of this run"),
     "genes__of": (13, "genes.of is 13 there and 12 in this run"),
     "cell_type": ("C", "cell_type is C there and B in this run"),
     "method": ("pseudobulk", "method is pseudobulk there and glmm in this run"),
@@ -157,9 +168,7 @@ def test_missing_duplicated_and_reordered_shards_are_refused(made, order):
 
 def test_a_shard_in_the_place_of_another_is_refused(made):
     shutil.copy(made.shard("tests", 1), made.shard("tests", 3))
-    with pytest.raises(
-        UserError, match=r"genes.start is 0 there and 8 in this run, .*shard is 1 of 3 there"
-    ):
+    with pytest.raises(UserError, match=r"genes.start is 0 there and 8 in this run, .*shard is 1 of 3 there"):
         made.gather()
     with pytest.raises(UserError, match="shard is 2 of 3 there and 1 of 3 in this run"):
         made.test(1, fits=2)
@@ -221,6 +230,15 @@ def test_a_command_by_hand_compares_the_files_with_each_other(made, tmp_path):
         made.moderate(settings={})
 
 
+def test_counts_that_were_split_from_another_layer_are_refused(made):
+    path = str(made.folder / "split" / "cells.npz")
+    rewritten(path, runs.Cells, settings__counts="raw")
+    arguments = (str(made.input), str(made.folder / "split" / "B.h5"), path, *made.paths("prepared"), "out.h5ad")
+    with pytest.raises(UserError, match=r"split.counts is raw there and X in this run \(in .*cells.npz"):
+        stages_prepare.prepare(*arguments, made.settings("prepare"), ["B"])
+    assert not Path("out.h5ad").exists()
+
+
 def test_contrasts_of_another_run_are_refused(made):
     path = made.folder / "contrasts.json"
     content = io.read_json(path)
@@ -244,7 +262,7 @@ def test_a_stage_knows_the_settings_of_those_before_it(complete):
     settings = json.loads(config.chain(complete.config, "test"))
     assert set(settings.pop("before")) == {"split", "prepare", "fit", "moderate"}
     assert settings == json.loads(config.stage(complete.config, "test"))
-    assert config.chain(complete.config, "prepare") == config.stage(complete.config, "prepare")
+    assert config.chain(complete.config, "split") == config.stage(complete.config, "split")
     without, with_audit = (config.load(complete.config | {"seed": 7, "audit": on}) for on in (False, True))
     assert config.chain(without, "tables") == config.chain(complete.config, "tables")
     assert json.loads(config.chain(with_audit, "tables"))["before"]["audit"]["seed"] == 7

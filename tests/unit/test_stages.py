@@ -65,7 +65,7 @@ def test_every_count_is_in_its_cell_type_and_in_its_sample(tmp_path, capsys):
         assert of_cells | {"seal": ""} == of_samples | {"seal": ""}
     meta = io.read_meta(prepared[0])
     assert meta["checksum"] == io.checksum(run.input)
-    assert meta["settings"] == run.settings("prepare")
+    assert meta["settings"] == run.own_settings("prepare")
     assert (meta["cell_type"], meta["n_donors"], meta["skipped"]) == ("A cells", 6, "")
     assert "240 cells x 12 genes" in capsys.readouterr().err
 
@@ -357,7 +357,7 @@ def test_two_settings_are_enough_by_hand(tmp_path):
     run.split()
     files = (str(run.folder / "split" / "B.h5"), run.cells, *(str(tmp_path / name) for name in ("cells", "samples")))
     stages_prepare.prepare(str(run.input), *files, {"donor": "donor", "formula": "~ arm + (1 | donor)"})
-    assert io.read_meta(tmp_path / "cells")["settings"] == run.settings("prepare")
+    assert io.read_meta(tmp_path / "cells")["settings"] == run.own_settings("prepare")
     with pytest.raises(UserError, match="the key donor is missing"):
         stages_prepare.prepare(str(run.input), *files, {})
 

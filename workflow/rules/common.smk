@@ -30,7 +30,7 @@ os.environ.update(
 # For --sdm conda: a repository is installed in the rules' environment as it stands (envs/mlmgen.post-deploy.sh).
 SOURCE = Path(mlmgen.config.__file__).parents[1]
 if (SOURCE / "pyproject.toml").is_file():
-    os.environ["MLMGEN_SOURCE"] = str(SOURCE)
+    os.environ.update(MLMGEN_SOURCE=str(SOURCE))
 
 # A job on a node of a cluster: what it compiles, other nodes find in the working directory.
 if workflow.remote_exec:
