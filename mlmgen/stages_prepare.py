@@ -15,7 +15,7 @@ from mlmgen.progress import Progress, say
 
 MEMORY = 2000  # MB, of a command typed by hand
 BASE = 400  # MB for Python, its libraries and the columns of obs
-FEWEST_VALUES, MOST_VALUES = 1 << 20, 1 << 25  # read or merged at a time: more are not faster
+FEWEST_VALUES, MOST_VALUES = 1 << 20, 1 << 24  # read or merged at a time: more are not faster
 SPLIT_BYTES, KEPT_BYTES = 44, 6  # a value while it is read and sorted; one that waits to be written
 MERGED_BYTES = 48
 READING = 0.6  # share of the memory of split for what is read, the rest for what waits
@@ -115,7 +115,7 @@ def _split(input: str, counts: str, of_cell: np.ndarray, files: list, memory: in
     """Write the runs of all cell types; return the total of each cell."""
     bytes_free = max(memory - BASE, 1) * 1e6
     most = int(np.clip(READING * bytes_free / SPLIT_BYTES, FEWEST_VALUES, MOST_VALUES))
-    kept = int(np.clip((1 - READING) * bytes_free / KEPT_BYTES, FEWEST_VALUES, 4 * MOST_VALUES))
+    kept = int(np.clip((1 - READING) * bytes_free / KEPT_BYTES, FEWEST_VALUES, 8 * MOST_VALUES))
     total, n_genes = np.zeros(len(of_cell)), io.shape(input, counts)[1]
     stored = io.stored_values(input, counts)
     progress = Progress(stored or len(of_cell) * n_genes, "split", unit="values")
@@ -123,9 +123,7 @@ def _split(input: str, counts: str, of_cell: np.ndarray, files: list, memory: in
     for block in io.blocks(input, counts, most):
         n_rows, width = block.counts.shape
         code = of_cell[block.first_row : block.first_row + n_rows]
-        total[block.first_row : block.first_row + n_rows] += np.asarray(
-            block.counts.sum(axis=1, dtype=np.float64)
-        ).ravel()
+        total[block.first_row : block.first_row + n_rows] += block.counts @ np.ones(width)
         whole = width == n_genes
         for t, piece in _by_cell_type(block.counts, code, len(files)):
             waiting[t].pieces.append(piece)

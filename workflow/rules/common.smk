@@ -41,6 +41,9 @@ STARTED = time.time()
 # MB of a job of split or prepare where the configuration leaves it open: more does not make it faster.
 LEAST_MEMORY, MOST_MEMORY = 1000, 3500
 
+# MB that Snakemake takes in a job of a cluster, beside mlmgen.
+OF_SNAKEMAKE = 400
+
 
 def checked(function, *arguments):
     """Call a function of mlmgen; a problem of the data or the config ends the run as a job would end."""
@@ -134,6 +137,14 @@ def streaming_memory():
     cores = workflow.resource_settings.cores or 1
     share = psutil.virtual_memory().available / 1e6 / (cores + 1)
     return int(min(max(share, LEAST_MEMORY), MOST_MEMORY))
+
+
+STREAMING = streaming_memory()
+
+
+def streaming(wildcards, attempt):
+    """MB to ask for such a job, more on every attempt."""
+    return OF_SNAKEMAKE + attempt * STREAMING
 
 
 def rows(wildcards):

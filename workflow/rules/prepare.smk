@@ -14,13 +14,13 @@ rule split:
         "../envs/mlmgen.yaml"
     threads: 2
     resources:
-        mem_mb=streaming_memory(),
+        mem_mb=streaming,
         runtime=480,
     params:
         settings=stage("split"),
     shell:
         "mlmgen split --input {input:q} --output {output.split:q} --cells {output.cells:q} "
-        "--settings {params.settings:q} --memory {resources.mem_mb} --threads {threads} --log {log:q}"
+        "--settings {params.settings:q} --memory $(({resources.mem_mb} - {OF_SNAKEMAKE})) --threads {threads} --log {log:q}"
 
 
 # TMM factors belong to samples, whatever their cells are.
@@ -69,7 +69,7 @@ rule prepare:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=streaming_memory(),
+        mem_mb=streaming,
         runtime=240,
     params:
         settings=stage("prepare"),
@@ -81,7 +81,7 @@ rule prepare:
     shell:
         "mlmgen prepare --input {input.data:q} --split {input.split:q} --cells {input.cells:q} {params.factors}"
         "--cell-types {params.cell_types:q} --output {output.cells:q} --pseudobulk {output.samples:q} "
-        "--settings {params.settings:q} --memory {resources.mem_mb} --threads {threads} --log {log:q}"
+        "--settings {params.settings:q} --memory $(({resources.mem_mb} - {OF_SNAKEMAKE})) --threads {threads} --log {log:q}"
 
 
 # What can be found, in words and in a table. Tests resolve their contrasts themselves: another cell type leaves them.
