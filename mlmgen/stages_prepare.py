@@ -4,21 +4,16 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 
-from mlmgen import config, io, provenance
+from mlmgen import config, io, provenance, splitting
 from mlmgen.errors import UserError, listing
 from mlmgen.io import runs
-from mlmgen.progress import Progress, say
+from mlmgen.progress import say
 
 MEMORY = 2000  # MB, of a command typed by hand
-BASE = 400  # MB for Python, its libraries and the columns of obs
-FEWEST_VALUES, MOST_VALUES = 1 << 20, 1 << 24  # read or merged at a time: more are not faster
-SPLIT_BYTES, KEPT_BYTES = 44, 6  # a value while it is read and sorted; one that waits to be written
-MERGED_BYTES = 48
-READING = 0.6  # share of the memory of split for what is read, the rest for what waits
+MERGED_BYTES = 48  # a value while runs are merged
 
 
 def split(input: str, output: Sequence[str], cells: str, settings: dict, memory: int = MEMORY, threads: int = 1):
@@ -60,7 +55,7 @@ def split(input: str, output: Sequence[str], cells: str, settings: dict, memory:
     _say_size(input, counts, len(of_cell), len(genes))
     with ThreadPoolExecutor(1) as pool, runs.writing(output) as files:
         checksum = pool.submit(io.checksum, input)  # reads the file while the counts are read
-        total = _split(input, counts, of_cell, files, memory)
+        total = splitting.split(input, counts, of_cell, files, splitting.limits(memory))
         found = runs.Cells(
             tuple(genes), tuple(symbols), tuple(present), of_cell.astype(np.int32), total, checksum.result()
         )
@@ -104,63 +99,6 @@ def _say_size(input: str, counts: str, n_cells: int, n_genes: int) -> None:
     say(f"split: {n_cells:,} cells x {n_genes:,} genes, {values}")
 
 
-class _Waiting(NamedTuple):
-    """Counts of one cell type that are not written yet."""
-
-    pieces: list
-    first_cell: int
-
-
-def _split(input: str, counts: str, of_cell: np.ndarray, files: list, memory: int) -> np.ndarray:
-    """Write the runs of all cell types; return the total of each cell."""
-    bytes_free = max(memory - BASE, 1) * 1e6
-    most = int(np.clip(READING * bytes_free / SPLIT_BYTES, FEWEST_VALUES, MOST_VALUES))
-    kept = int(np.clip((1 - READING) * bytes_free / KEPT_BYTES, FEWEST_VALUES, 8 * MOST_VALUES))
-    total, n_genes = np.zeros(len(of_cell)), io.shape(input, counts)[1]
-    stored = io.stored_values(input, counts)
-    progress = Progress(stored or len(of_cell) * n_genes, "split", unit="values")
-    waiting = [_Waiting([], 0) for _ in files]
-    for block in io.blocks(input, counts, most):
-        n_rows, width = block.counts.shape
-        code = of_cell[block.first_row : block.first_row + n_rows]
-        total[block.first_row : block.first_row + n_rows] += block.counts @ np.ones(width)
-        whole = width == n_genes
-        for t, piece in _by_cell_type(block.counts, code, len(files)):
-            waiting[t].pieces.append(piece)
-            if not whole:  # all cells of a range of genes
-                _write_waiting(files[t], waiting[t], block.first_gene)
-                waiting[t] = _Waiting([], 0)
-        sizes = [sum(piece.nnz for piece in one.pieces) for one in waiting]
-        while sum(sizes) > kept:
-            t = int(np.argmax(sizes))
-            waiting[t], sizes[t] = _write_waiting(files[t], waiting[t], 0), 0
-        progress(block.counts.nnz if stored else n_rows * width)
-    for file, one in zip(files, waiting, strict=True):
-        if one.pieces:
-            _write_waiting(file, one, 0)
-    progress.finish()
-    return total
-
-
-def _by_cell_type(block, code: np.ndarray, n_types: int) -> Iterator[tuple]:
-    """Take a block apart: the cell types that have cells in it, with their rows in the order of the input."""
-    order = np.argsort(code, kind="stable")
-    ends = np.searchsorted(code[order], np.arange(n_types + 1))
-    grouped = block[order]
-    for t in range(n_types):
-        if ends[t + 1] > ends[t]:
-            yield t, runs.smallest(grouped[ends[t] : ends[t + 1]])
-
-
-def _write_waiting(file, waiting: _Waiting, first_gene: int) -> _Waiting:
-    """Write what waits as one run and return what waits then: nothing, from the next cell on."""
-    from scipy import sparse
-
-    counts = sparse.vstack(waiting.pieces, format="csr")
-    runs.write_run(file, counts, waiting.first_cell, first_gene)
-    return _Waiting([], waiting.first_cell + counts.shape[0])
-
-
 def size_factors(input: str, split: Sequence[str], cells: str, output: str, settings: dict, threads: int = 1) -> None:
     """Compute the TMM factor of each sample from the cells of all selected cell types together.
 
@@ -192,7 +130,7 @@ def size_factors(input: str, split: Sequence[str], cells: str, output: str, sett
     sums = np.zeros((sample.max() + 2, len(everything.genes)))
     for path in split:
         with _opened(path, cells, everything) as (open_runs, rows):
-            for first, last in runs.gene_ranges(runs.values_per_gene(open_runs), MOST_VALUES):
+            for first, last in runs.gene_ranges(runs.values_per_gene(open_runs), splitting.MOST_VALUES):
                 X = runs.merged(open_runs, (first, last), np.arange(open_runs.n_cells))
                 sums[:, first:last] += pseudobulk.sums(X, of_cell[rows], len(sums)).toarray()
     factor = np.full(len(selected), np.nan)
@@ -256,9 +194,7 @@ def prepare(
         place = np.searchsorted(chosen, part.rows)
         table = steps.cell_table(obs.iloc[place], size[place], part.design)
         meta = {"settings": settings, "reference": study.plan.reference, "checksum": everything.checksum}
-        bytes_free = max(memory - BASE, 1) * 1e6
-        most = int(np.clip(bytes_free / MERGED_BYTES, FEWEST_VALUES, MOST_VALUES))
-        ranges = runs.gene_ranges(runs.values_per_gene(open_runs), most)
+        ranges = runs.gene_ranges(runs.values_per_gene(open_runs), splitting.values_in(memory, MERGED_BYTES))
         order = np.searchsorted(rows, part.rows)
         merged = (runs.merged(open_runs, genes, order) for genes in ranges)
         _write(output, pseudobulk, merged, part, table, everything, meta)

@@ -19,7 +19,7 @@ LAYERS = (
     ("stages_audit", "stages_contrasts", "stages_fit", "stages_prepare", "stages_stability", "stages_tables"),
     ("describe",),
     ("description", "run_report"),
-    ("studies",),
+    ("splitting", "studies"),
     ("gathered",),
     ("sizing", "summary"),
     ("concordance",),

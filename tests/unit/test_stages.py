@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mlmgen import io, names, sizefactors, stages_prepare
+from mlmgen import io, names, sizefactors, splitting, stages_prepare
 from mlmgen.errors import UserError
 from mlmgen.io import runs
 from tests.unit.stages_run import Run
@@ -281,8 +281,9 @@ def test_memory_changes_nothing_that_is_prepared(tmp_path, layout, monkeypatch):
     data = study(paired=True)
     X = {"csr": data.X, "csc": data.X.tocsc(), "dense": data.X.toarray()}[layout]
     written = []
-    for name, most in (("much", stages_prepare.MOST_VALUES), ("little", 100)):
-        monkeypatch.setattr(stages_prepare, "MOST_VALUES", most)
+    for name, most in (("much", splitting.MOST_VALUES), ("little", 100)):
+        monkeypatch.setattr(splitting, "MOST_VALUES", most)
+        monkeypatch.setattr(splitting, "MOST_KEPT", 4 * most)
         run = Run(tmp_path / name, anndata.AnnData(X, obs=data.obs, var=data.var))
         if written:
             run.input = written[0].input
