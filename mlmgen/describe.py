@@ -8,12 +8,18 @@ from pathlib import Path
 
 from mlmgen import description, io, provenance
 from mlmgen.errors import UserError, listing
-from mlmgen.run_report import PROVENANCE, RECORDS, RUN
+from mlmgen.io import runs, sealed
+from mlmgen.run_report import PROVENANCE, RECORDS, RUN, earlier
 
+CONTRASTS = "contrasts.json"
 GIVE = (
-    "Give the folder of a run (results/<name>), or a .parquet, .tsv.gz, .npz, .h5ad, provenance.json or run.json in it"
+    "Give the folder of a run (results/<name>), or a .parquet, .tsv.gz, .npz, .h5ad, .h5, "
+    f"{CONTRASTS}, {PROVENANCE} or {RUN} in it"
 )
 TABLES = (".parquet", ".tsv.gz")
+# Records of all cell types together, which say only the settings of the stage that wrote them.
+OF_ALL_CELLS = {"Cells": "split", "Factors": "prepare"}
+PIECE = 1 << 22  # bytes read at a time where every byte is looked at
 RUN_AGAIN = "run the workflow again, which redoes only what is needed"
 
 
@@ -48,23 +54,62 @@ def described(path: Path) -> dict:
         return {"kind": "job times", "path": str(path), "warnings": [], "wall": io.read_json(path)}
     if path.name.endswith(TABLES):
         return _table(path)
-    if path.suffix == ".npz":
-        name, meta, arrays = io.describe_record(path)
-        shapes = {key: list(shape) for key, shape in arrays.items()}
-        return {"kind": "record", "path": str(path), "warnings": [], "class": name, **meta, "arrays": shapes}
-    if path.suffix == ".h5ad":
-        return _prepared(path)
+    if path.name == CONTRASTS:
+        return _contrasts(path)
+    kinds = {".npz": _record, ".h5ad": _prepared, ".h5": _runs}
+    if path.suffix in kinds:
+        return kinds[path.suffix](path)
     raise UserError("only files that mlmgen has written can be described", str(path), GIVE)
 
 
+def _record(path: Path) -> dict:
+    name, meta, arrays = io.describe_record(path)
+    if "stage" not in meta and name in OF_ALL_CELLS:
+        stage = OF_ALL_CELLS[name]
+        meta = meta | {"stage": stage, "settings": provenance.by_stage(stage, meta["settings"])}
+    shapes = {key: list(shape) for key, shape in arrays.items()}
+    return {"kind": "record", "path": str(path), "warnings": [], "class": name, **meta, "arrays": shapes}
+
+
+def _contrasts(path: Path) -> dict:
+    """Describe resolved contrasts, by themselves and as what the tables beside them were made with."""
+    stored, beside = io.read_json(path), path.parent / PROVENANCE
+    if not isinstance(stored, dict) or "made_from" not in stored:
+        raise UserError("this does not say where it comes from", str(path), GIVE)
+    own, warnings = stored["made_from"], list(stored["warnings"])
+    if beside.exists() and (different := _different(own, io.read_json(beside))):
+        warnings.append(f"it does not belong to the tables beside it: {listing(different, 4)}")
+    known = {
+        "contrasts": stored["contrasts"],
+        "cell_types": list(stored["cell_types"]),
+        "left_out": {name: reasons for name, reasons in stored["left_out"].items() if reasons},
+    }
+    return {"kind": "contrasts", "path": str(path), **own, **known, "warnings": warnings}
+
+
+def _runs(path: Path) -> dict:
+    _check_every_byte(path)
+    with runs.reading(path) as found:
+        known = {name: getattr(found, name) for name in ("cell_type", "n_cells", "n_genes")}
+        known |= {"runs": len(found.runs), "input": found.checksum}
+    return {"kind": "runs", "path": str(path), **known, "warnings": []}
+
+
+def _check_every_byte(path: Path) -> None:
+    """Raise a UserError where a sealed file is damaged anywhere; a piece of it is held at a time."""
+    with sealed.Sealed(path) as file:
+        while file.read(PIECE):
+            pass
+
+
 def _prepared(path: Path) -> dict:
+    _check_every_byte(path)
     meta, statistics = io.read_meta(path), io.read_gene_statistics(path)
     numbers = {
         "coefficients": [] if meta["skipped"] else list(io.read_design(path).coefficients),
         "genes": len(statistics["gene"]),
         "counts": float(statistics["total_count"].sum()),
     }
-    io.read_counts(path, 0, len(statistics["gene"]))  # every byte is looked at
     known = {key: value for key, value in meta.items() if key not in ("settings", "checksum")}
     config, data = {"prepare": meta["settings"]}, {"path": meta["settings"].get("input"), "sha256": meta["checksum"]}
     known |= {"config": config, "input": data, **numbers, "warnings": list(meta["warnings"])}
@@ -89,6 +134,9 @@ def _unfinished(folder: Path) -> dict:
     """Count what a run without tables has done so far."""
     patterns = {"prepare": "prepared/*.h5ad", **RECORDS}
     files = {stage: sorted(folder.glob(pattern)) for stage, pattern in patterns.items()}
+    for stage in ("fit", "test"):
+        folders = dict.fromkeys(path.parent for path in files[stage])
+        files[stage] = [path for one in folders for path in _current(one, of_tables=False)]
     present = {stage: len(paths) for stage, paths in files.items() if paths}
     tables = sorted(path.name for path in folder.iterdir() if path.name.endswith(TABLES))
     if not present and not tables:
@@ -96,9 +144,7 @@ def _unfinished(folder: Path) -> dict:
     warnings = [f"there is no {PROVENANCE}, which is written when all tables are complete: {RUN_AGAIN}"]
     if others := [name for name in tables if not name.startswith("design.")]:
         warnings.append(f"tables that are there may not belong together: {listing(others)}")
-    settings = {}
-    for paths in (files[stage] for stage in RECORDS if files[stage]):
-        settings |= io.read_record_meta(paths[0])["settings"]
+    settings, _ = earlier(folder)
     return {"kind": "unfinished run", "path": str(folder), "done": present, "config": settings, "warnings": warnings}
 
 
@@ -180,7 +226,27 @@ def _of_times(folder: Path, found: dict) -> Iterator[str]:
 
 
 def _shards(folder: Path, slug: str, methods: list[str]) -> dict[str, int]:
-    return {method: len(list((folder / "fits" / method / slug).glob("*.npz"))) for method in methods}
+    return {method: len(_current(folder / "fits" / method / slug, of_tables=True)) for method in methods}
+
+
+def _current(folder: Path, of_tables: bool) -> list[Path]:
+    """Return the shards of a cell type that belong together; those cut otherwise are of an earlier run.
+
+    Parameters
+    ----------
+    folder : Path
+    of_tables : bool
+        Whether tables were made from them, which takes all of a set; else the newest set is what a run works on.
+    """
+    sets: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*-of-*.npz")):
+        sets.setdefault(path.stem.rpartition("-")[2], []).append(path)
+
+    def rank(number: str) -> tuple:
+        complete, newest = str(len(sets[number])) == number, max(path.stat().st_mtime_ns for path in sets[number])
+        return (complete, newest) if of_tables else (newest, complete)
+
+    return sets[max(sets, key=rank)] if sets else []
 
 
 def _table(path: Path) -> dict:

@@ -18,6 +18,7 @@ def lines(found: dict) -> Iterator[str]:
         yield from _block("done so far", (f"{stage}: {n:,} files" for stage, n in found["done"].items()))
     yield from _block("cell types", (_cell_type(name, one) for name, one in _cell_types(found)))
     yield from _block("tables", (_file(name, one) for name, one in found.get("files", {}).items()))
+    yield from _block("left out", _left_out(found.get("left_out", {})))
     yield from _block("arrays", (f"{name} {shape}" for name, shape in found.get("arrays", {}).items()))
     if found.get("wall"):
         yield from _wall(found["wall"])
@@ -33,16 +34,32 @@ def _heading(found: dict) -> str:
     if found["kind"] == "table":
         return f"table of {found['rows']:,} rows" + (f", of run {found['run']}" if "run" in found else "")
     if found["kind"] == "record":
-        genes, shard = found["genes"], f", shard {found['shard']}" if found["shard"] else ""
-        covered = f"genes {genes['start']:,} to {genes['stop']:,} of {genes['of']:,}"
-        return (
-            f"{found['class']} of the stage {found['stage']}, {found['method']}, {found['cell_type']}{shard}, {covered}"
-        )
+        return ", ".join(_about(found))
+    if found["kind"] == "contrasts":
+        return f"contrasts of {listing(found['cell_types'])}: {listing(found['contrasts'])}"
+    if found["kind"] == "runs":
+        seen = f"{found['n_cells']:,} cells, {found['n_genes']:,} genes, {found['runs']:,} runs"
+        return f"counts of {found['cell_type']} in the order of the input, {seen}"
     if found["kind"] == "prepared":
         seen = f"{found['n_cells']:,} cells, {found['n_donors']:,} donors, {found['genes']:,} genes"
         skipped = f"; skipped: {found['skipped']}" if found["skipped"] else ""
         return f"counts of {found['cell_type']}, {seen}, {found['counts']:,.0f} counts{skipped}"
     return found["kind"]
+
+
+def _about(record: dict) -> Iterator[str]:
+    """Word what a record covers; one of all cells together says less than one of a cell type."""
+    yield record["class"] + (f" of the stage {record['stage']}" if "stage" in record else "")
+    yield from (record[key] for key in ("method", "cell_type") if key in record)
+    if record.get("shard"):
+        yield f"shard {record['shard']}"
+    if genes := record.get("genes"):
+        yield f"genes {genes['start']:,} to {genes['stop']:,} of {genes['of']:,}"
+
+
+def _left_out(reasons: dict[str, dict[str, str]]) -> Iterator[str]:
+    for cell_type, of_one in reasons.items():
+        yield from (f"{cell_type}, {name}: {reason}" for name, reason in of_one.items())
 
 
 def _row(name: str, text: object) -> str:
@@ -68,7 +85,7 @@ def _origin(found: dict) -> Iterator[str]:
     data = found.get("input")
     path, digest = (data["path"], data["sha256"]) if isinstance(data, dict) else (_of(found, "input"), data)
     if path or digest:
-        yield _row("input", f"{path or '?'}, sha256 {digest or '?'}")
+        yield _row("input", ", ".join(filter(None, (path, digest and f"sha256 {digest}"))))
     if found.get("seed") is not None:
         yield _row("seed", found["seed"])
     if found.get("versions"):
@@ -76,8 +93,9 @@ def _origin(found: dict) -> Iterator[str]:
 
 
 def _of(found: dict, key: str):
-    """Return a setting of the stage prepare, wherever the kind of file has it."""
-    return found.get("config", found.get("settings", {})).get("prepare", {}).get(key)
+    """Return a setting of the stage prepare, else of split, wherever the kind of file has it."""
+    stages = found.get("config", found.get("settings", {}))
+    return next((stages[stage][key] for stage in ("prepare", "split") if key in stages.get(stage, {})), None)
 
 
 def _compared(contrasts: list | None) -> Iterator[str]:

@@ -15,6 +15,7 @@ import contextlib
 import glob
 import os
 import platform
+import re
 import shutil
 import stat
 import sys
@@ -66,8 +67,12 @@ def exchanged(folder: str | os.PathLike) -> Iterator[None]:
 
 
 def private_folder() -> Path:
-    """Make a local folder for this process alone; those of processes that were killed are removed."""
-    prefix = f"mlmgen-{os.getuid()}-job-"
+    """Make a folder for this process alone; those of this node's processes that were killed are removed.
+
+    Folders for temporary files may be on a disk that nodes share: a process's number says something on its node only.
+    """
+    # No name of a node holds an @, so that none is the beginning of another.
+    prefix = f"mlmgen-{os.getuid()}-job-{re.sub(r'[^A-Za-z0-9.-]', '_', platform.node())}@"
     for old in Path(tempfile.gettempdir()).glob(f"{prefix}*-*"):
         pid = old.name.removeprefix(prefix).split("-")[0]
         if pid.isdecimal() and not alive(int(pid)):

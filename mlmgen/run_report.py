@@ -41,7 +41,8 @@ def news(folder: str | os.PathLike, settings: dict) -> list[str]:
         Empty for a first run and where nothing has changed.
     """
     before, release = earlier(Path(folder))
-    now = {stage: json.loads(config.stage(settings, stage)) for stage in config.METHOD_VERSIONS}
+    stages = (one for one in config.METHOD_VERSIONS if one not in ("stability", "audit") or settings[one])
+    now = {stage: json.loads(config.stage(settings, stage)) for stage in stages}
     del now["tables"]["name"]  # it decides nothing
     lines = list(provenance.changes(before, now))
     if release not in ("", __version__):
@@ -50,21 +51,33 @@ def news(folder: str | os.PathLike, settings: dict) -> list[str]:
 
 
 def earlier(folder: Path) -> tuple[dict[str, dict], str]:
-    """Return the settings by stage, and mlmgen's version, of the results in a folder; of complete ones, or of parts."""
+    """Return the settings by stage, and mlmgen's version, of the results in a folder; of complete ones, or of parts.
+
+    Of parts, those written last decide: others may be of cell types that are no longer analysed.
+    """
     try:
         found = io.read_json(folder / PROVENANCE)
         return found["config"], found["versions"]["mlmgen"]
     except (UserError, KeyError):
         pass
     settings, release = {}, ""
-    for pattern in RECORDS.values():
-        for path in sorted(folder.glob(pattern))[:1]:
-            try:
-                meta = io.read_record_meta(path)
-                settings, release = {**settings, **meta["settings"]}, meta["versions"]["mlmgen"]
-            except (UserError, KeyError):
-                continue
+    newest = (_newest(folder, pattern) for pattern in RECORDS.values())
+    for _, meta in sorted(filter(None, newest), key=lambda one: one[0]):
+        settings, release = settings | meta["settings"], meta["versions"]["mlmgen"]
     return settings, release
+
+
+def _newest(folder: Path, pattern: str) -> tuple[int, dict] | None:
+    """Return when the newest record that can be read was written, in ns, and what it says; None without any."""
+    written = {path: path.stat().st_mtime_ns for path in sorted(folder.glob(pattern))}
+    for path in sorted(written, key=written.__getitem__, reverse=True):
+        try:
+            meta = io.read_record_meta(path)
+        except UserError:
+            continue
+        if meta.keys() >= {"settings", "versions"}:
+            return written[path], meta
+    return None
 
 
 def finish(folder: str | os.PathLike, given: dict, started: float, cores: int | None = None) -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 BASE = 400  # MB for Python, its libraries and the columns of obs
 FEWEST_VALUES, MOST_VALUES = 1 << 20, 1 << 24  # read or merged at a time: more are not faster
-READ_BYTES, KEPT_BYTES = 44, 8  # a value while it is read and grouped; one that waits to be written, or is written
+OF_CELL = 200e-6  # MB for the name and the columns of each cell
+READ_BYTES, KEPT_BYTES = 44, 16  # a value while it is read and grouped; one that waits to be written, or is written
 READING = 0.6  # share of the memory for what is read, the rest for what waits
 MOST_KEPT = 1 << 27  # values that wait
 
@@ -27,15 +28,16 @@ class Limits(NamedTuple):
     kept: int
 
 
-def values_in(memory: float, of_each: int) -> int:
+def values_in(memory: float, of_each: float, n_cells: int) -> int:
     """Return how many values of so many bytes fit in a job's memory of so many MB, within sensible limits."""
-    return int(np.clip(max(memory - BASE, 1) * 1e6 / of_each, FEWEST_VALUES, MOST_VALUES))
+    left = max(memory - BASE - OF_CELL * n_cells, 1)
+    return int(np.clip(left * 1e6 / of_each, FEWEST_VALUES, MOST_VALUES))
 
 
-def limits(memory: int) -> Limits:
-    """Return how many values may be held in a memory of so many MB."""
-    read = values_in(BASE + READING * (memory - BASE), READ_BYTES)
-    kept = (1 - READING) * (memory - BASE) * 1e6 / KEPT_BYTES
+def limits(memory: int, n_cells: int) -> Limits:
+    """Return how many values may be held in a memory of so many MB, beside what all cells of the input take."""
+    read = values_in(memory, READ_BYTES / READING, n_cells)
+    kept = (1 - READING) * max(memory - BASE - OF_CELL * n_cells, 1) * 1e6 / KEPT_BYTES
     return Limits(read, int(np.clip(kept, read, MOST_KEPT)))
 
 

@@ -1,6 +1,7 @@
 """The stage contrasts, and the check of a whole configuration before any job."""
 
 import json
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -95,13 +96,15 @@ def _of_all_cells(input: str, cells: str, metas: dict[str, dict], methods: Seque
 
     everything, _ = io.read_record(cells, Cells)
     settings = next(iter(metas.values()))["settings"]
-    study = studies.read(input, settings, [meta["cell_type"] for meta in metas.values()], methods, everything.total)
+    study = studies.read(input, settings, [meta["cell_type"] for meta in metas.values()], methods, everything)
     studies.refuse_nothing({meta["cell_type"]: meta["skipped"] for meta in metas.values()}, input)
-    for path, meta in metas.items():
-        if meta["reference"] != study.plan.reference:
-            what = f"{meta['cell_type']} was prepared with other reference levels, {_levels(meta['reference'])}"
-            do = f"With the cell types chosen now they are {_levels(study.plan.reference)}"
-            raise UserError(what, path, f"{do}: delete the file and run again, or set reference in the configuration")
+    others = {path: meta for path, meta in metas.items() if meta["reference"] != study.plan.reference}
+    if others:
+        (path, meta), now = next(iter(others.items())), _levels(study.plan.reference)
+        what = f"{meta['cell_type']} was prepared with other reference levels, {_levels(meta['reference'])}"
+        what += f", and so were {len(others) - 1} more cell types" * (len(others) > 1)
+        do = f"With the cell types chosen now they are {now}. Set reference in the configuration, or delete them"
+        raise UserError(what, path, f"{do} and run again: rm {shlex.join(others)}")
     warnings = (*study.warnings, *studies.origin_warnings(input, study))
     for warning in warnings:
         say(f"contrasts: warning: {warning}")

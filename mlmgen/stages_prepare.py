@@ -40,6 +40,7 @@ def split(input: str, output: Sequence[str], cells: str, settings: dict, memory:
         For names that occur twice and for values that are not counts.
     """
     from mlmgen import prepare as steps
+    from mlmgen import studies
 
     settings = _complete(settings, input, "split")
     counts, column = settings["counts"], settings["cell_type"]
@@ -55,10 +56,11 @@ def split(input: str, output: Sequence[str], cells: str, settings: dict, memory:
     _say_size(input, counts, len(of_cell), len(genes))
     with ThreadPoolExecutor(1) as pool, runs.writing(output) as files:
         checksum = pool.submit(io.checksum, input)  # reads the file while the counts are read
-        total = splitting.split(input, counts, of_cell, files, splitting.limits(memory))
+        total = splitting.split(input, counts, of_cell, files, splitting.limits(memory, len(of_cell)))
         found = runs.Cells(
-            tuple(genes), tuple(symbols), tuple(present), of_cell.astype(np.int32), total, checksum.result()
-        )
+            tuple(genes), tuple(symbols), tuple(present), of_cell.astype(np.int32), total, checksum.result(),
+            studies.digest(obs.index),
+        )  # fmt: skip
         for file, name, n in zip(
             files, present, np.bincount(of_cell[of_cell >= 0], minlength=len(present)), strict=True
         ):
@@ -122,21 +124,23 @@ def size_factors(input: str, split: Sequence[str], cells: str, output: str, sett
 
     everything = _cells(cells, settings)
     settings = _complete(settings, input, "prepare")
-    study = studies.read(input, settings, settings["cell_types"], total=everything.total)
+    study = studies.read(input, settings, settings["cell_types"], cells=everything)
     selected = study.of_cell >= 0
     sample = steps.samples(study.obs[selected], study.plan)
-    of_cell = np.full(len(selected), sample.max() + 1)
+    n_samples = sample.max(initial=-1) + 1
+    of_cell = np.full(len(selected), n_samples)
     of_cell[selected] = sample
-    sums = np.zeros((sample.max() + 2, len(everything.genes)))
+    sums = np.zeros((n_samples + 1, len(everything.genes)))
     for path in split:
         with _opened(path, cells, everything) as (open_runs, rows):
             for first, last in runs.gene_ranges(runs.values_per_gene(open_runs), splitting.MOST_VALUES):
                 X = runs.merged(open_runs, (first, last), np.arange(open_runs.n_cells))
                 sums[:, first:last] += pseudobulk.sums(X, of_cell[rows], len(sums)).toarray()
     factor = np.full(len(selected), np.nan)
-    factor[selected] = sizefactors.tmm(sums[:-1])[sample]
+    if n_samples:
+        factor[selected] = sizefactors.tmm(sums[:-1])[sample]
     io.write_record(output, sizefactors.Factors(factor), {"settings": settings})
-    say(f"size-factors: TMM factors of {len(sums) - 1:,} samples")
+    say(f"size-factors: TMM factors of {n_samples:,} samples")
 
 
 def prepare(
@@ -179,12 +183,14 @@ def prepare(
     UserError
         For a problem of the whole data set, or where the runs are of another input.
     """
+    import pandas as pd
+
     from mlmgen import prepare as steps
     from mlmgen import sizefactors, studies
 
     everything = _cells(cells, settings)
     settings = _complete(settings, input, "prepare")
-    study = studies.read(input, settings, cell_types, total=everything.total)
+    study = studies.read(input, settings, cell_types, cells=everything)
     with _opened(split, cells, everything) as (open_runs, rows):
         chosen = rows[study.of_cell[rows] >= 0]
         obs = study.obs.iloc[chosen]
@@ -194,10 +200,13 @@ def prepare(
         place = np.searchsorted(chosen, part.rows)
         table = steps.cell_table(obs.iloc[place], size[place], part.design)
         meta = {"settings": settings, "reference": study.plan.reference, "checksum": everything.checksum}
-        ranges = runs.gene_ranges(runs.values_per_gene(open_runs), splitting.values_in(memory, MERGED_BYTES))
+        ranges = runs.gene_ranges(
+            runs.values_per_gene(open_runs), splitting.values_in(memory, MERGED_BYTES, len(study.of_cell))
+        )
         order = np.searchsorted(rows, part.rows)
         merged = (runs.merged(open_runs, genes, order) for genes in ranges)
-        _write(output, pseudobulk, merged, part, table, everything, meta)
+        donor = pd.factorize(obs.iloc[place][settings["donor"]])[0]
+        _write(output, pseudobulk, merged, part, table, donor, everything, meta)
     for warning in part.warnings:
         say(f"prepare: warning: {part.name}: {warning}")
     seen = f"{len(part.rows):,} cells, {part.n_donors:,} donors"
@@ -220,7 +229,7 @@ def _opened(split: str, cells: str, everything: runs.Cells) -> Iterator[tuple[ru
         yield open_runs, rows
 
 
-def _write(output: str, pseudobulk: str, merged, part, table, everything: runs.Cells, meta: dict) -> None:
+def _write(output: str, pseudobulk: str, merged, part, table, donor, everything: runs.Cells, meta: dict) -> None:
     """Write the cells of a cell type and, in the same pass over its genes, their sums per sample."""
     import pandas as pd
     from scipy import sparse
@@ -231,7 +240,6 @@ def _write(output: str, pseudobulk: str, merged, part, table, everything: runs.C
     from mlmgen import pseudobulk as level
     from mlmgen.design_rank import why_not_samples
 
-    donor = pd.factorize(table[meta["settings"]["donor"]])[0]
     samples = None if part.design is None else designs.for_samples(part.design)
     why_not = part.skipped if samples is None else why_not_samples(samples)
     statistics, sums = [], []

@@ -64,12 +64,14 @@ def stability(
     moderated, of_moderated = io.read_record(place, Moderated)
     _check(folder, paths, source, method, tests, fits, (place, of_moderated), settings)
     tests = [join_tests([one for one, _ in tests[m]]) for m in methods]
-    hit = hits(tests, np.asarray(statistics["total_count"], dtype=float))
+    # Samples may be too few where cells are not; their tests then have no contrast.
+    reported = [effects for effects in tests if effects.contrasts] or tests[:1]
+    hit = hits(reported, np.asarray(statistics["total_count"], dtype=float))
     fit_settings = fits[0][1]["settings"]["fit"]
     name = f"stability {method}, {meta['cell_type']}"
     if meta["skipped"] or not hit.any():
         say(f"{name}: no effect is reported")
-        left = _nothing(tests[0].contrasts)
+        left = _nothing(reported[0].contrasts)
     else:
         tested = contrasts_of(counts, settings)
         left = _leave_out(

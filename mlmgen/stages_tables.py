@@ -177,12 +177,14 @@ def read_results(gathered: Gathered, prepared: str, method: str, left_out: dict,
     """
     from mlmgen import fitting
     from mlmgen import tables as assemble
+    from mlmgen.design_rank import why_not_samples
 
     fits, (moderated,), tests = (gathered.records[stage, prepared, method] for stage in ("fit", "moderate", "test"))
     meta, statistics = gathered.sources[prepared].meta, io.read_gene_statistics(prepared)
     design, settings = fitted_design(prepared, meta, method), gathered.metas[0]["settings"]["fit"]
     family = options_of(settings, method).family
     described = design_rows.get(meta["cell_type"], []) if method == "glmm" else []
+    skipped = why_not_samples(design) if method == "pseudobulk" and design else meta["skipped"]
     return assemble.Results(
         cell_type=meta["cell_type"],
         method=method,
@@ -193,7 +195,7 @@ def read_results(gathered: Gathered, prepared: str, method: str, left_out: dict,
         rows=design.pattern.size if design else 0,
         gene_names=statistics.get("gene_name", statistics["gene"]),
         statistics=statistics,
-        reasons=reasons(statistics, meta, settings["filters"], family),
+        reasons=reasons(statistics, meta | {"skipped": skipped}, settings["filters"], family),
         left_out=left_out.get(meta["cell_type"], {}),
         design=design,
         fits=fitting.concatenate(fits),

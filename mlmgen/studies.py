@@ -1,6 +1,7 @@
 """All selected cells together: what is checked before any cell type is looked at alone."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from mlmgen.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlmgen.io.runs import Cells
     from mlmgen.prepare import CellType, Plan
 
 REASONS_SHOWN = 3  # cell types named in a message
@@ -43,7 +45,7 @@ def read(
     settings: dict,
     cell_types: str | Sequence[str],
     methods: Sequence[str] = (),
-    total: np.ndarray | None = None,
+    cells: "Cells | None" = None,
 ) -> Study:
     """Read and check obs.
 
@@ -55,13 +57,13 @@ def read(
     cell_types : "all" or sequence of str
     methods : sequence of str
         As for `mlmgen.design.check`.
-    total : (n,) float64, optional
-        Counts of each cell: those without any are left out, unless size factors are given.
+    cells : Cells, optional
+        What split wrote. Cells without a count are left out, unless size factors are given.
 
     Raises
     ------
     UserError
-        For a problem of the whole data set.
+        For a problem of the whole data set, or where its cells are not those that were split.
     """
     from mlmgen import formula as formulas
     from mlmgen import names
@@ -70,14 +72,33 @@ def read(
     formula, column = formulas.parse(settings["formula"]), settings["cell_type"]
     selected = tuple(names.select(io.cell_types(input, column), cell_types, column).values())
     obs = io.read_obs(input, steps.used_columns(settings, formula))
+    if cells is not None:
+        _refuse_other_cells(obs, column, cells, input)
     of_cell = steps.codes(obs, column, selected, cell_types == "all", input)
     plan, warnings = steps.plan(obs[of_cell >= 0], formula, settings, input, methods)
-    if total is not None and not settings["size_factors"].startswith("obs/"):
-        empty = (total == 0) & (of_cell >= 0)
+    if cells is not None and not settings["size_factors"].startswith("obs/"):
+        empty = (cells.total == 0) & (of_cell >= 0)
         of_cell = np.where(empty, -1, of_cell)
         if empty.any():
             warnings = (*warnings, f"cells without a single count are left out: {int(empty.sum()):,}")
     return Study(obs, of_cell, selected, plan, tuple(warnings))
+
+
+def digest(names: Iterable[str]) -> str:
+    """Return the sha256 of names in their order, 64 hexadecimal digits."""
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _refuse_other_cells(obs: "pd.DataFrame", column: str | None, cells: "Cells", input: str) -> None:
+    """Raise a UserError where the input has other cells than were split: counts would get the obs of others."""
+    from mlmgen import prepare as steps
+
+    same = len(obs) == len(cells.total) and digest(obs.index) == cells.names
+    if same and np.array_equal(steps.codes(obs, column, cells.cell_types, False, input), cells.cell_type):
+        return
+    what = f"the {len(obs):,} cells of the input are not the {len(cells.total):,} cells whose counts were read"
+    do = "The file was replaced without a newer date: run again with --forcerun split"
+    raise UserError(what, input, do)
 
 
 def origin_warnings(input: str, study: Study) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ class Cells:
         Counts of each cell.
     checksum : str
         Of the input.
+    names : str
+        sha256 of the names of the cells, in order.
     """
 
     genes: tuple[str, ...]
@@ -52,6 +54,7 @@ class Cells:
     cell_type: np.ndarray
     total: np.ndarray
     checksum: str
+    names: str
 
 
 class Run(NamedTuple):
@@ -73,6 +76,7 @@ class Runs(NamedTuple):
     n_genes: int
     checksum: str
     runs: tuple[Run, ...]
+    path: str
 
 
 @contextmanager
@@ -139,20 +143,27 @@ def reading(path: str | os.PathLike) -> Iterator[Runs]:
     """
     if not Path(path).is_file():
         raise UserError("there is no such file", str(path), "Run the stage split first")
+    with contextlib.ExitStack() as stack:
+        with _damage_refused(str(path)):
+            found = _described(stack.enter_context(sealed.hdf5(path))[0], str(path))
+        yield found
+
+
+@contextmanager
+def _damage_refused(path: str) -> Iterator[None]:
     try:
-        with sealed.hdf5(path) as (file, _):
-            yield _described(file)
+        yield
     except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"the file is damaged: {reason}", str(path), "Delete it and run again") from error
+        raise UserError(f"the file is damaged: {reason}", path, "Delete it and run again") from error
 
 
-def _described(file: h5py.File) -> Runs:
+def _described(file: h5py.File, path: str) -> Runs:
     said = file.attrs
     if said["mlmgen_runs"] != LAYOUT_VERSION or said["n_runs"] != len(file):
         raise ValueError(f"{len(file)} runs in layout {said['mlmgen_runs']}")
     runs = tuple(_run(file[name]) for name in file)
-    return Runs(said["cell_type"], int(said["n_cells"]), int(said["n_genes"]), said["checksum"], runs)
+    return Runs(said["cell_type"], int(said["n_cells"]), int(said["n_genes"]), said["checksum"], runs, path)
 
 
 def _run(group: h5py.Group) -> Run:
@@ -214,7 +225,8 @@ def merged(runs: Runs, genes: tuple[int, int], order: np.ndarray) -> "sparse.csc
 
     pieces, shape = [], (runs.n_cells, genes[1] - genes[0])
     for run in runs.runs:
-        piece = _piece(run, genes)
+        with _damage_refused(runs.path):
+            piece = _piece(run, genes)
         if piece is not None:
             pieces.append((run, piece))
     if not pieces:

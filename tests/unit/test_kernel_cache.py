@@ -173,13 +173,19 @@ def test_folders_of_killed_jobs_are_removed(monkeypatch, tmp_path):
     monkeypatch.setattr(kernel_cache.tempfile, "tempdir", str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left = tmp_path / f"mlmgen-{os.getuid()}-job-{ended.pid}-abc"
-    left.mkdir()
+    monkeypatch.setattr(kernel_cache.platform, "node", lambda: "node")
+    left = tmp_path / f"mlmgen-{os.getuid()}-job-node@{ended.pid}-abc"
+    others = [
+        tmp_path / f"mlmgen-{os.getuid()}-job-{node}@{ended.pid}-abc" for node in ("another", f"node-{ended.pid}")
+    ]
+    for folder in (left, *others):
+        folder.mkdir()
     own = kernel_cache.private_folder()
     again = kernel_cache.private_folder()
     assert not left.exists()
     assert own.exists()
     assert again.exists()
+    assert all(folder.exists() for folder in others)  # their processes run on other nodes
     assert own.stat().st_mode & 0o777 == 0o700
 
 

@@ -24,7 +24,7 @@ from mlmgen import (
     stages_tables,
 )
 from mlmgen.errors import UserError
-from mlmgen.io import runs
+from mlmgen.io import runs, sealed
 from mlmgen.types import Effects, GeneFits, Moderated
 from tests.unit.stages_run import Run
 from tests.unit.test_stages import study
@@ -357,6 +357,7 @@ def test_a_complete_run_is_described_without_warnings(complete, capsys):
         ("moderated/glmm/B.npz", "Moderated of the stage moderate, glmm, B, genes 0 to 12 of 12"),
         ("prepared/B.h5ad", "counts of B, 130 cells, 6 donors, 12 genes"),
         ("pseudobulk/B.h5ad", "counts of B, 130 cells, 6 donors, 12 genes"),
+        ("contrasts.json", "contrasts of B: arm[T.stim]"),
     ],
 )
 def test_every_file_is_described(complete, path, part):
@@ -364,6 +365,92 @@ def test_every_file_is_described(complete, path, part):
     assert part in lines[0]
     assert any("~ arm + (1 | donor)" in line for line in lines)
     assert "  warnings" not in lines
+
+
+def test_what_split_wrote_is_described(complete):
+    checksum = io.checksum(complete.input)
+    lines = described(complete.folder / "split" / "B.h5")
+    with runs.reading(complete.folder / "split" / "B.h5") as found:
+        seen = f"{found.n_cells:,} cells, 12 genes, {len(found.runs)} runs"
+    assert lines[0].endswith(f"counts of B in the order of the input, {seen}")
+    assert any(checksum in line for line in lines)
+    lines = described(complete.cells)
+    assert lines[0].endswith("Cells of the stage split")
+    assert any(str(complete.input) in line for line in lines)
+    version = config.METHOD_VERSIONS["split"]
+    assert any(f"split, version {version}: " in line and "counts X" in line for line in lines)
+
+
+def test_size_factors_of_all_cells_are_described(tmp_path):
+    made = Sharded(tmp_path / "results" / "x", study(), **KEYS, size_factors="tmm")
+    made.prepare()
+    lines = described(made.folder / "split" / "size_factors.npz")
+    assert lines[0].endswith("Factors of the stage prepare")
+    assert any("size_factors tmm" in line for line in lines)
+    assert any("~ arm + (1 | donor)" in line for line in lines)
+
+
+def test_contrasts_of_other_tables_and_those_left_out_are_said(made):
+    path = made.folder / "contrasts.json"
+    stored = io.read_json(path)
+    stored["left_out"]["B"] = {"x": "no donor has it"}
+    stored["made_from"]["config"]["prepare"]["formula"] = "~ 1"
+    io.write_json(path, stored)
+    (one,) = warnings(path)
+    assert one.startswith("it does not belong to the tables beside it: prepare.formula is ~ 1 there and ~ arm")
+    assert "    B, x: no donor has it" in described(path)
+    io.write_json(path, {"a": 1})
+    with pytest.raises(UserError, match="does not say where it comes from"):
+        describe.described(path)
+
+
+@pytest.mark.parametrize("name", ["prepared/B.h5ad", "split/B.h5"])
+def test_every_byte_is_looked_at_in_pieces(made, name, monkeypatch):
+    monkeypatch.setattr(io, "read_counts", None)  # holds all counts
+    monkeypatch.setattr(describe, "PIECE", 1000)
+    path = made.folder / name
+    assert warnings(path) == []
+    monkeypatch.setattr(sealed, "BLOCK", 512)
+    content = path.read_bytes()
+    sealed_bytes = content[: sealed.TRAILER.unpack(content[-sealed.TRAILER.size :])[0]]
+    path.write_bytes(sealed_bytes)
+    sealed.seal(path)
+    content = path.read_bytes()
+    blocks = range(0, len(sealed_bytes), 512)
+    for place in (0, blocks[len(blocks) // 2], len(sealed_bytes) - 1):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(UserError, match="have changed since they were written"):
+            describe.described(path)
+
+
+def test_shards_of_an_earlier_cut_are_not_counted(made):
+    for kind in ("fits", "tests"):
+        for name in ("1-of-2.npz", "1-of-1.npz"):
+            shutil.copy(made.shard(kind, 1), Path(made.shard(kind, 1)).parent / name)
+            os.utime(Path(made.shard(kind, 1)).parent / name, (1e9, 1e9))  # complete or not, they are older
+    assert describe.described(made.folder)["cell_types"]["B"]["shards"] == {"glmm": SHARDS}
+    for name, seconds in (("1-of-1.npz", 2e9), ("1-of-2.npz", 3e9)):
+        os.utime(made.folder / "fits" / "glmm" / "B" / name, (seconds, seconds))
+    assert describe.described(made.folder)["cell_types"]["B"]["shards"] == {"glmm": 1}
+    (made.folder / "fits" / "glmm" / "B" / "1-of-2.npz").unlink()
+    (made.folder / "provenance.json").unlink()
+    done = describe.described(made.folder)["done"]
+    assert (done["fit"], done["test"]) == (1, SHARDS)
+
+
+def test_records_of_cell_types_that_are_no_longer_analysed_say_nothing(made):
+    (made.folder / "provenance.json").unlink()
+    stale = made.folder / "fits" / "glmm" / "A" / "1-of-1.npz"
+    stale.parent.mkdir()
+    shutil.copy(made.shard("fits", 1), stale)
+    rewritten(str(stale), GeneFits, settings__fit__family="poisson")
+    os.utime(stale, (1e9, 1e9))
+    assert describe.described(made.folder)["config"]["fit"]["family"] == "nb"
+    assert run_report.news(made.folder, made.config) == []
+    os.utime(stale, (3e9, 3e9))  # as the newest of all, it is what a killed run did last
+    assert describe.described(made.folder)["config"]["fit"]["family"] == "poisson"
+    stale.write_bytes(b"")
+    assert describe.described(made.folder)["config"]["fit"]["family"] == "nb"
 
 
 def warnings(path: Path) -> list[str]:
@@ -482,3 +569,18 @@ def test_what_has_changed_is_said_before_a_run(made, monkeypatch):
     made.set(**KEYS, family="poisson")
     second = "fit.family was nb and is poisson: fit and what follows are redone"
     assert run_report.news(made.folder, made.config) == [second, line]
+
+
+def test_stages_that_a_run_does_not_have_are_no_news(made):
+    found = io.read_json(made.folder / "provenance.json")
+    found["config"]["audit"] = json.loads(config.stage(made.config, "audit"))
+    found["config"]["stability"]["method_version"] = 0
+    io.write_json(made.folder / "provenance.json", found)
+    made.set(**KEYS, seed=7)
+    (one,) = run_report.news(made.folder, made.config)
+    assert one.startswith("stability 0 -> ")
+    made.set(**KEYS, seed=7, stability=False)
+    (one,) = run_report.news(made.folder, made.config)
+    assert one.startswith("tables.stability was true and is false")
+    made.set(**KEYS, seed=7, audit=True)
+    assert "audit.seed was 1 and is 7: audit and what follows are redone" in run_report.news(made.folder, made.config)

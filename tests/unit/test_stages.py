@@ -158,6 +158,58 @@ def test_tmm_takes_the_samples_of_all_selected_cell_types(tmp_path):
         np.testing.assert_allclose(found, expected[found.index], rtol=1e-6)
 
 
+def test_cells_that_were_not_split_are_refused(tmp_path):
+    run = Run(tmp_path, study(paired=True))
+    run.prepare()
+    study(paired=True)[::-1].copy().write_h5ad(run.input)
+    for what in (run.contrasts, lambda: stages_prepare.prepare(
+        str(run.input), str(tmp_path / "split" / "B.h5"), run.cells, "x", "y", run.settings("prepare")
+    )):  # fmt: skip
+        with pytest.raises(UserError, match=r"the 240 cells of the input are not the 240 cells .*--forcerun split"):
+            what()
+
+
+def test_donors_in_a_column_with_a_name_of_ours(tmp_path):
+    data = study(paired=True)
+    data.obs["pattern"] = data.obs["donor"]
+    run = Run(tmp_path, data, donor="pattern", formula="~ arm + (1 | pattern)")
+    assert anndata.read_h5ad(run.prepare()[0]).var["n_donors_expressing"].max() == 6
+
+
+def test_tmm_where_no_selected_cell_has_a_count(tmp_path):
+    data = study()
+    X = data.X.toarray()
+    X[(data.obs["cell_type"] == "B").to_numpy()] = 0
+    run = Run(tmp_path, anndata.AnnData(X, obs=data.obs, var=data.var), size_factors="tmm", cell_types=["B"])
+    run.prepare()
+    with pytest.raises(UserError, match="none of the 1 cell types can be analysed"):
+        run.contrasts()
+
+
+def test_errors_of_ours_are_not_taken_for_a_damaged_file(tmp_path):
+    run = Run(tmp_path, study())
+    run.split()
+    with pytest.raises(KeyError, match="ours"), runs.reading(tmp_path / "split" / "B.h5"):
+        raise KeyError("ours")
+
+
+def test_samples_may_be_too_few_where_cells_are_not(tmp_path):
+    data = study(paired=False)
+    donor = data.obs["donor"].cat.codes.to_numpy()
+    data.obs["sex"] = pd.Categorical(np.array(["f", "m"])[(donor // 2) % 2])
+    data = data[~((data.obs["cell_type"] == "B") & (donor > 3))].copy()
+    rng = np.random.default_rng(1)
+    data.obs["mito"] = rng.uniform(0, 1, data.n_obs)
+    run = Run(tmp_path, data, formula="~ arm + sex + mito + (1 | donor)", cell_types=["A cells", "B"],
+              contrasts={"stim": "arm[stim] - arm[ctrl]"}, filters={"min_cells_expressing": 1})  # fmt: skip
+    effects = run.tables()["effects"].set_index(["cell_type", "method"])
+    why = io.read_meta(run.paths("pseudobulk")[1])["skipped"]
+    assert why
+    assert not io.read_meta(run.paths("prepared")[1])["skipped"]
+    assert set(effects.loc[("B", "pseudobulk"), "reason"]) == {why}
+    assert effects.loc[("B", "glmm"), "pvalue"].notna().any()
+
+
 # ---- contrasts
 
 

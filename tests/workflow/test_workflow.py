@@ -63,7 +63,8 @@ def test_every_entry_point_plans_the_same_jobs(fresh):
         "use rule * from mlmgen\n\n"
         "rule everything:\n    default_target: True\n    input: rules.all.input\n"
     )
-    as_module = jobs(run([*SNAKEMAKE, "--dry-run", "-s", str(module)], cwd=fresh.folder))
+    # with commands: names of the workflow are not those of the module that uses it
+    as_module = jobs(run([*SNAKEMAKE, "--dry-run", "--printshellcmds", "-s", str(module)], cwd=fresh.folder))
     as_module.pop("everything")
     assert fresh.planned() == EVERYTHING
     assert jobs(fresh.snakemake("--dry-run", snakefile=ROOT / "workflow" / "Snakefile")) == EVERYTHING

@@ -40,9 +40,6 @@ rule audit:
     params:
         settings=stage("audit"),
         fit=stage("fit"),
-        # Not passed on: another version of these methods redoes the audit.
-        methods=lambda wildcards: stage("moderate")(wildcards)
-        + stage("test")(wildcards),
     shell:
         "mlmgen audit --prepared {input.prepared:q} --method {wildcards.method} "
         "--output {output:q} --settings {params.settings:q} --fit {params.fit:q} --threads {threads} --log {log:q}"

@@ -147,6 +147,16 @@ def streaming(wildcards, attempt):
     return OF_SNAKEMAKE + attempt * STREAMING
 
 
+def of_mlmgen(wildcards, resources):
+    """MB that such a job may take of what it asks for."""
+    return max(resources.mem_mb - OF_SNAKEMAKE, 1)
+
+
+def growing(number):
+    """So much of a resource, more on every attempt."""
+    return lambda wildcards, attempt: attempt * number
+
+
 def rows(wildcards):
     """The counts that a method fits: cells or samples."""
     return under(f"{LEVEL[wildcards.method]}/{wildcards.slug}.h5ad")
@@ -192,7 +202,7 @@ def print_errors():
     """Repeat what mlmgen said was wrong, last of all: Snakemake's report of a failed job is long."""
     for path in sorted(Path(under("logs")).rglob("*.log")):
         if path.stat().st_mtime >= STARTED:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             for line in lines:
                 if line.startswith("mlmgen: error: "):
                     print(f"\n{line}\n(log: {path})", file=sys.stderr)

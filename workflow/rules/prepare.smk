@@ -2,7 +2,7 @@
 # Not `update`: Snakemake takes the earlier output of a failed job, which it restores, for that of the new settings.
 rule split:
     input:
-        SETTINGS["input"],
+        local(SETTINGS["input"]),
     output:
         split=expand(under("split/{slug}.h5"), slug=PRESENT),
         cells=under("split/cells.npz"),
@@ -15,18 +15,19 @@ rule split:
     threads: 2
     resources:
         mem_mb=streaming,
-        runtime=480,
+        runtime=growing(480),
     params:
         settings=stage("split"),
+        memory=of_mlmgen,
     shell:
         "mlmgen split --input {input:q} --output {output.split:q} --cells {output.cells:q} "
-        "--settings {params.settings:q} --memory $(({resources.mem_mb} - {OF_SNAKEMAKE})) --threads {threads} --log {log:q}"
+        "--settings {params.settings:q} --memory {params.memory} --threads {threads} --log {log:q}"
 
 
 # TMM factors belong to samples, whatever their cells are.
 rule size_factors:
     input:
-        data=SETTINGS["input"],
+        data=local(SETTINGS["input"]),
         split=expand(under("split/{slug}.h5"), slug=CELL_TYPES),
         cells=under("split/cells.npz"),
     output:
@@ -39,8 +40,8 @@ rule size_factors:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=MOST_MEMORY,
-        runtime=120,
+        mem_mb=growing(MOST_MEMORY),
+        runtime=growing(120),
     params:
         settings=stage("prepare"),
     shell:
@@ -50,7 +51,7 @@ rule size_factors:
 
 rule prepare:
     input:
-        data=SETTINGS["input"],
+        data=local(SETTINGS["input"]),
         split=under("split/{slug}.h5"),
         cells=under("split/cells.npz"),
         factors=(
@@ -70,9 +71,10 @@ rule prepare:
     threads: 1
     resources:
         mem_mb=streaming,
-        runtime=240,
+        runtime=growing(240),
     params:
         settings=stage("prepare"),
+        memory=of_mlmgen,
         # functions of the input are no reason to rerun: another cell type changes nothing in this one
         cell_types=lambda wildcards, input: json.dumps(SETTINGS["cell_types"]),
         factors=lambda wildcards, input: (
@@ -81,13 +83,13 @@ rule prepare:
     shell:
         "mlmgen prepare --input {input.data:q} --split {input.split:q} --cells {input.cells:q} {params.factors}"
         "--cell-types {params.cell_types:q} --output {output.cells:q} --pseudobulk {output.samples:q} "
-        "--settings {params.settings:q} --memory $(({resources.mem_mb} - {OF_SNAKEMAKE})) --threads {threads} --log {log:q}"
+        "--settings {params.settings:q} --memory {params.memory} --threads {threads} --log {log:q}"
 
 
 # What can be found, in words and in a table. Tests resolve their contrasts themselves: another cell type leaves them.
 rule contrasts:
     input:
-        data=SETTINGS["input"],
+        data=local(SETTINGS["input"]),
         cells=under("split/cells.npz"),
         prepared=expand(under("prepared/{slug}.h5ad"), slug=CELL_TYPES),
     output:
@@ -107,8 +109,8 @@ rule contrasts:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         settings=stage("contrasts"),
         methods=METHODS,

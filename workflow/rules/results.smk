@@ -1,7 +1,7 @@
 # The paths of thousands of shards would not fit in a command, hence --results with --methods and --shards.
 rule tables:
     input:
-        data=ancient(SETTINGS["input"]),
+        data=ancient(local(SETTINGS["input"])),
         prepared=expand(under("prepared/{slug}.h5ad"), slug=CELL_TYPES),
         contrasts=under("contrasts.json"),
         fits=[path for slug in CELL_TYPES for path in shards("fits", METHODS, slug)],

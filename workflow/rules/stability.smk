@@ -43,7 +43,7 @@ rule stability:
         shards=lambda wildcards: [
             NUMBER_OF_SHARDS[method, wildcards.slug] for method in METHODS
         ],
-        results=lambda wildcards: os.path.dirname(under("summary.txt")),
+        results=lambda wildcards, output: str(Path(output[0]).parents[2]),
     shell:
         "mlmgen stability --counts {input.counts:q} --method {wildcards.method} "
         "--methods {params.methods:q} --shards {params.shards} --results {params.results:q} "
