@@ -270,7 +270,7 @@ def test_records_hold_what_the_tables_say(tmp_path, data):
     moderated, _ = io.read_record(made.record("moderated", "glmm", "all"), Moderated)
     assert fits.grid_loglik.shape == moderated.weights.shape == (GENES, 7 * 9)
     assert fits.grid_shape.tolist() == [7, 9, 1, 1]
-    assert meta["settings"]["family"] == "nb"
+    assert meta["settings"]["fit"]["family"] == "nb"
     np.testing.assert_array_equal(tables["variances"]["ci_low"], moderated.ci_low.ravel())
     np.testing.assert_array_equal(tables["coefficients"]["std_error_full"], fits.std_error_full.ravel())
     expected = 2 * 6 - 2 * fits.loglik
