@@ -1,19 +1,20 @@
 """Multilevel differential expression for multi-donor single-cell data.
 
-Importing the package loads nothing else: each command imports what it needs (see `mlmgen.cli`), and `fit` and
-`compare`, the Python API, are loaded when they are first asked for (see `mlmgen.notebook.api`).
+Importing the package loads nothing else: each command imports what it needs (see `mlmgen.cli`), and the Python API
+is loaded when it is first asked for: `fit` and `compare` (see `mlmgen.notebook.api`) for models, `read` for results.
 """
 
 import importlib
 
 __version__ = "0.1.0"
-API = ("compare", "fit")
+# Where each name of the Python API is.
+API = {"compare": "mlmgen.notebook.api", "fit": "mlmgen.notebook.api", "read": "mlmgen.findings"}
 
 
 def __getattr__(name: str):
     """Load the Python API."""
     if name in API:
-        return getattr(importlib.import_module("mlmgen.notebook.api"), name)
+        return getattr(importlib.import_module(API[name]), name)
     raise AttributeError(f"module 'mlmgen' has no attribute {name!r}")
 
 

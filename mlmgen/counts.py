@@ -1,11 +1,13 @@
 """The matrix of counts: checks of its values, the genes of a cell type."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import sparse
 
 from mlmgen.errors import UserError
+from mlmgen.types import Counts, Design
 
 BLOCK = 1 << 20  # stored values looked at together: bounds the memory of temporary arrays
 LARGEST = int(np.iinfo(np.int32).max)
@@ -123,3 +125,9 @@ def _changes(group: np.ndarray, indptr: np.ndarray) -> np.ndarray:
     new[indptr[:-1][np.diff(indptr) > 0]] = True
     before = np.concatenate([[0], np.cumsum(new)])
     return before[indptr[1:]] - before[indptr[:-1]]
+
+
+def log_normalized(counts: Counts, design: Design) -> Counts:
+    """Return log1p(count / size factor), the response of the gaussian family; zeros stay zeros."""
+    size = np.exp(design.log_size - design.offset)
+    return dataclasses.replace(counts, values=np.log1p(counts.values / size[counts.rows]))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from mlmgen import filters, io, provenance
+from mlmgen.counts import log_normalized
 from mlmgen.progress import Progress, duration, say
 from mlmgen.stages_fit import (
     LEVEL,
@@ -10,7 +11,6 @@ from mlmgen.stages_fit import (
     announce_compilation,
     contrasts_of,
     fit_kernels,
-    log_normalized,
     options_of,
     test_kernels,
 )

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from mlmgen import filters, io, provenance, shards
+from mlmgen.counts import log_normalized
 from mlmgen.errors import UserError, listing
 from mlmgen.progress import Progress, say
 from mlmgen.replicates import separates_donors
 from mlmgen.shards import bounds
 from mlmgen.status import Status, label
-from mlmgen.types import Contrast, Counts, Design, Effects, GeneFits, Moderated
+from mlmgen.types import Contrast, Design, Effects, GeneFits, Moderated
 
 LEVEL = {"glmm": "cells", "pseudobulk": "samples"}
 # As numba names its cached files: fits, variance grids and moderated tests of nested intercepts and of other models.
@@ -107,12 +108,6 @@ def always_detected(statistics: dict, n_cells: int, family: str) -> np.ndarray:
     """Return which genes are detected in every cell, (G,) bool: a model of detection has nothing to compare there."""
     everywhere = np.asarray(statistics["n_cells_expressing"]) == n_cells
     return everywhere if family == "bernoulli" else np.zeros_like(everywhere)
-
-
-def log_normalized(counts: Counts, design: Design) -> Counts:
-    """Return log1p(count / size factor), the response of the gaussian family; zeros stay zeros."""
-    size = np.exp(design.log_size - design.offset)
-    return dataclasses.replace(counts, values=np.log1p(counts.values / size[counts.rows]))
 
 
 def fit_kernels(design: Design, options: Options, level: str, grid: bool = True) -> tuple[str, ...]:

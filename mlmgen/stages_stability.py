@@ -6,6 +6,7 @@ import numpy as np
 
 from mlmgen import io, provenance
 from mlmgen import shards as of_genes
+from mlmgen.counts import log_normalized
 from mlmgen.progress import Progress, say
 from mlmgen.stability import LeftOut, hits
 from mlmgen.stages_fit import (
@@ -14,7 +15,6 @@ from mlmgen.stages_fit import (
     contrasts_of,
     fit_kernels,
     join_tests,
-    log_normalized,
     log_totals,
     options_of,
     test_kernels,
