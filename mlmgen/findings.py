@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,7 +193,8 @@ class Findings:
                 return found[0]
             if found:
                 raise UserError(f"{len(found)} genes are called {text}", str(self.folder), f"Give {listing(found)}.")
-        close = nearest(text.upper(), names) or nearest(text, names.index)
+        folded = {name.casefold(): name for name in (*names, *names.index)}
+        close = "".join(f"Did you mean {folded[one]!r}? " for one in get_close_matches(text.casefold(), folded, n=1))
         do = f"{close}The tables have {len(names):,} genes, such as {listing(names.head(3), 3)}."
         raise UserError(f"there is no gene {text!r}", str(self.folder), do)
 
