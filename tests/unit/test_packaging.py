@@ -139,7 +139,8 @@ def test_lock_pins_exactly_one_version_and_nothing_else():
 
 
 def test_lock_is_the_closure_of_the_declared_dependencies():
-    declared = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
+    extras = PROJECT["project"]["optional-dependencies"]
+    declared = PROJECT["project"]["dependencies"] + extras["dev"] + extras["docs"]
     todo, reached = [Requirement(text) for text in declared], {}
     while todo:
         requirement = todo.pop()
@@ -155,7 +156,8 @@ def test_lock_is_the_closure_of_the_declared_dependencies():
 
 
 def test_locked_versions_are_within_the_ranges():
-    declared = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
+    extras = PROJECT["project"]["optional-dependencies"]
+    declared = PROJECT["project"]["dependencies"] + extras["dev"] + extras["docs"]
     pins = locked()
     for requirement in map(Requirement, declared):
         assert requirement.specifier.contains(pins[normalized(requirement.name)].removeprefix("==")), requirement
