@@ -9,13 +9,23 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mlmgen import __version__, cli_commands, cli_stages
-from mlmgen.errors import UserError
+from mlmgen import __version__, cli_commands, cli_stages, terminal
+from mlmgen.errors import UserError, listing, nearest
 from mlmgen.progress import copied_to
 
 USER_ERROR = 2  # exit code for problems of the data or the configuration, as argparse uses for arguments
+INTERRUPTED = 130  # exit code of a shell for what Ctrl-C ended
+HELP = """\
+a study from the data to the report:
+  mlmgen init study.h5ad        looks at the file and writes config.yaml
+  mlmgen check config.yaml      what is wrong, what it can find, how long it takes
+  mlmgen run config.yaml        results/study/ with tables and report.html
+  mlmgen gene ISG15 results/study
+
+mlmgen COMMAND --help has examples for each command. The stages of the workflow are commands too, which
+its jobs call: {stages}."""
 # Those that call compiled kernels.
-COMPILED = {"fit", "test", "stability", "audit"}
+COMPILED = {"fit", "test", "stability", "audit", "gene", "report"}
 # Small linear algebra gains nothing from threads, and its last bits would depend on their number. The others are of
 # pandas (numexpr), Arrow, Blosc and zarr, which start as many as the machine has cores; Arrow also reads OpenMP's.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -32,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Without the program's name; those of the process if not given.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    chosen = vars(parser().parse_args(arguments))
+    chosen = parsed(arguments)
     command, log = chosen.pop("command"), chosen.pop("log")
     module, function = (cli_commands.COMMANDS | cli_stages.STAGES)[command]
     prepare_environment(chosen["threads"])
@@ -40,11 +50,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             getattr(importlib.import_module(module), function)(**chosen)
         except UserError as error:
-            print("mlmgen: error: " + " ".join(str(error).split()), file=sys.stderr)
+            print(terminal.error(" ".join(str(error).split()), None if log else sys.stderr), file=sys.stderr)
             sys.exit(USER_ERROR)
+        except BrokenPipeError:  # `mlmgen gene ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
         except Exception:  # our own bug: the log needs its traceback too
             traceback.print_exc()
             sys.exit(1)
+
+
+def parsed(arguments: list[str]) -> dict:
+    """Return the arguments by name, with ``command``; what follows ``--`` is Snakemake's.
+
+    Raises
+    ------
+    SystemExit
+        For a command or an option that does not exist.
+    """
+    top, known = parser(), cli_commands.COMMANDS | cli_stages.STAGES
+    own, more = arguments, []
+    if "--" in arguments and arguments[0] == "run":
+        place = arguments.index("--")
+        own, more = arguments[:place], arguments[place + 1 :]
+    if not own:
+        top.print_help(sys.stderr)
+        sys.exit(USER_ERROR)
+    if not own[0].startswith("-") and own[0] not in known:
+        commands = f"The commands are {listing(cli_commands.COMMANDS, 20)}; mlmgen --help explains them."
+        do = f"{nearest(own[0], known)}{commands}"
+        print(terminal.error(f"there is no command {own[0]!r}. {do}", sys.stderr), file=sys.stderr)
+        sys.exit(USER_ERROR)
+    chosen = vars(top.parse_args(own))
+    return chosen | {"snakemake": tuple(more)} if chosen["command"] == "run" else chosen
 
 
 def prepare_environment(threads: int) -> None:
@@ -64,9 +103,16 @@ def kernels_of(command: str) -> contextlib.AbstractContextManager:
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all subcommands."""
-    top = argparse.ArgumentParser(prog="mlmgen", description="Multilevel differential expression, stage by stage.")
+    top = argparse.ArgumentParser(
+        prog="mlmgen",
+        usage="mlmgen COMMAND ...",
+        description="Multilevel differential expression for multi-donor single-cell data.",
+        epilog=HELP.format(stages=", ".join(cli_stages.STAGES)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     top.add_argument("--version", action="version", version=f"mlmgen {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    title = "commands, in the order of a study"
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title=title, prog="mlmgen")
     cli_commands.add(commands)
     cli_stages.add(commands)
     return top

@@ -18,17 +18,19 @@ STAGES = {
     "audit": ("mlmgen.stages_audit", "audit"),
     "stability": ("mlmgen.stages_stability", "stability"),
     "tables": ("mlmgen.stages_tables", "tables"),
+    "figures": ("mlmgen.pl.figures", "figures"),
 }
 
 
 def add(commands) -> None:
     """Add the stages to the program's commands."""
-    for add_one in (_split, _size_factors, _prepare, _contrasts, _fit, _moderate, _test, _audit, _stability, _tables):
+    of_cells = (_split, _size_factors, _prepare, _contrasts, _fit, _moderate, _test, _audit, _stability)
+    for add_one in (*of_cells, _tables, _figures):
         add_one(commands)
 
 
 def _stage(commands, name: str, summary: str, output: str = "file to write") -> argparse.ArgumentParser:
-    parser = command(commands, name, summary)
+    parser = command(commands, name, summary, stage=True)
     several = output.startswith("files")
     parser.add_argument("--output", required=True, nargs="+" if several else None, metavar="FILE", help=output)
     _settings(parser)
@@ -116,7 +118,7 @@ def _stability(commands) -> None:
 
 
 def _tables(commands) -> None:
-    parser = command(commands, "tables", "Write the result tables and the summary.")
+    parser = command(commands, "tables", "Write the result tables and the summary.", stage=True)
     _settings(parser)
     file(parser, "--prepared", "prepared files", several=True)
     file(parser, "--contrasts", "contrasts.json")
@@ -126,6 +128,12 @@ def _tables(commands) -> None:
     parser.add_argument(
         "--results", required=True, metavar="FOLDER", help="has fits/, moderated/ and tests/; the tables go there"
     )
+
+
+def _figures(commands) -> None:
+    parser = command(commands, "figures", "Draw what was found, for Snakemake's report.", stage=True)
+    parser.add_argument("--results", required=True, metavar="FOLDER", help="has the tables and prepared/")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder to write, replaced as a whole")
 
 
 def _memory(parser) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 
+from mlmgen import terminal
 from mlmgen.config import METHOD_VERSIONS
 from mlmgen.errors import listing
 from mlmgen.progress import duration
@@ -12,7 +13,7 @@ WIDTH = 14  # of the first column
 
 def lines(found: dict) -> Iterator[str]:
     """Word what `mlmgen.describe.described` returns."""
-    yield f"{found['path']}: {_heading(found)}"
+    yield f"{terminal.bold(found['path'])}: {_heading(found)}"
     yield from _origin(found)
     if found["kind"] == "unfinished run":
         yield from _block("done so far", (f"{stage}: {n:,} files" for stage, n in found["done"].items()))
@@ -24,7 +25,7 @@ def lines(found: dict) -> Iterator[str]:
         yield from _wall(found["wall"])
     stages = found.get("config", found.get("settings", {}))
     yield from _block("settings", _settings(stages))
-    yield from _block("warnings", found["warnings"])
+    yield from _block("warnings", found["warnings"], terminal.yellow)
 
 
 def _heading(found: dict) -> str:
@@ -107,10 +108,10 @@ def _compared(contrasts: list | None) -> Iterator[str]:
         yield _row("" if i else "compared", f"{name}: {text}")
 
 
-def _block(name: str, rows: Iterable[str]) -> Iterator[str]:
+def _block(name: str, rows: Iterable[str], paint=terminal.bold) -> Iterator[str]:
     rows = list(rows)
     if rows:
-        yield f"  {name}"
+        yield f"  {paint(name)}"
         yield from (f"    {row}" for row in rows)
 
 

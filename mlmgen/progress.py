@@ -73,6 +73,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def roughly(seconds: float) -> str:
+    """Word an estimate without more digits than it has: ``10 s``, ``2 min``, ``1 h 20 min``."""
+    if seconds < 55:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    if seconds < 3570:
+        return f"{max(1, round(seconds / 60))} min"
+    minutes = 10 * round(seconds / 600)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+
+
 class Progress:
     """Report how many genes of a job are done, the rate and the time left.
 

@@ -35,10 +35,20 @@ COMPILING_MINUTES, COMPILING_MEGABYTES = 3, 400
 # Share of the counts of a dense matrix that are not zero, and of the genes that pass the filters.
 DENSE_SHARE, SHARE_FITTED = 0.1, 0.6
 FEWEST_ROWS = 14  # cells a pattern (`mlmgen.patterns.FEWEST_ROWS`)
+# MB of a job of split or prepare where the configuration leaves it open: more does not make it faster.
+LEAST_STREAMING, MOST_STREAMING = 1000, 3500
+# MB that Snakemake takes in a job of a cluster, beside mlmgen.
+OF_SNAKEMAKE = 400
 LARGEST_TABLE = 1 << 24  # combinations of codes that are counted in a table of all; more are sorted
 # Of the tables, a gene and method, each contrast and coefficient: s, bytes. (20,000 genes, 10 cell types, both methods,
 # one contrast, donors left out: 21 s of one core, 1.16 GB.)
 PER_RESULT, BYTES_OF_RESULT = 2e-5, 900.0
+OF_ALL = ("tables", "figures", "report")  # rules whose one job is of all cell types, and holds the tables
+# Of the figures, s a picture (150 of 20,000 genes each: 64 s of one core, 1.4 GB with the tables of 30 cell types) and
+# most pictures of tests and of both methods (`mlmgen.pl.figures.MOST`).
+PER_PICTURE, MOST_PICTURES = 0.5, 800
+# Of the report: s of its genes with donors, and bytes of a cell, whose covariates are held.
+GENES_WITH_DONORS, BYTES_OF_CELL = 40.0, 600.0
 
 
 class Sizes(NamedTuple):
@@ -127,23 +137,46 @@ def megabytes(rule: str, method: str, sizes: Sizes | Sequence[Sizes], attempt: i
 
     Parameters
     ----------
-    rule : {"fit", "moderate", "test", "stability", "audit", "tables"}
+    rule : {"fit", "moderate", "test", "stability", "audit", "tables", "figures", "report"}
     method : {"glmm", "pseudobulk"}
-        Not used for ``tables``.
+        Not used for `OF_ALL`.
     sizes : Sizes or sequence of Sizes
-        Of the cell type; for ``tables`` of all of them.
+        Of the cell type; for `OF_ALL` of all of them.
     attempt : int
         Counted from 1.
     """
-    of_tables = rule == "tables"
-    needed = costs.STARTED + sum(one.tables[1] for one in sizes) if of_tables else sizes.megabytes[rule, method]
+    of_all = rule in OF_ALL
+    needed = costs.STARTED + sum(one.tables[1] for one in sizes) if of_all else sizes.megabytes[rule, method]
+    needed += 1e-6 * BYTES_OF_CELL * sum(one.cells for one in sizes) if rule == "report" else 0.0
     return attempt * math.ceil(max(LEAST_MEGABYTES, MEMORY_ALLOWANCE * needed + COMPILING_MEGABYTES))
 
 
 def minutes(rule: str, method: str, sizes: Sizes | Sequence[Sizes], attempt: int = 1) -> int:
     """Return the minutes to ask for, more on every attempt; parameters as for `megabytes`."""
-    seconds = sum(one.tables[0] for one in sizes) if rule == "tables" else sizes.seconds[rule, method]
+    seconds = sum(one.tables[0] for one in sizes) if rule in OF_ALL else sizes.seconds[rule, method]
+    seconds += PER_PICTURE * (MOST_PICTURES + len(METHODS) * len(sizes)) if rule == "figures" else 0.0
+    seconds += GENES_WITH_DONORS if rule == "report" else 0.0
     return attempt * math.ceil(max(LEAST_MINUTES, TIME_ALLOWANCE * seconds / 60.0 + COMPILING_MINUTES))
+
+
+def streaming_megabytes(memory: str | float, cores: int | None, free: float | None) -> int:
+    """Return the memory that a job of split or prepare may take, MB.
+
+    Parameters
+    ----------
+    memory : "auto" or float
+        Of the configuration, GB.
+    cores : int or None
+        That the run has; None is one.
+    free : float or None
+        Memory that the machine has free, MB; None on a cluster, where a job must find the number that it was
+        submitted with, on any machine.
+    """
+    if memory != "auto":
+        return int(1000 * memory)
+    if free is None:
+        return MOST_STREAMING
+    return int(min(max(free / ((cores or 1) + 1), LEAST_STREAMING), MOST_STREAMING))
 
 
 def mentions(formula: str, column: str) -> bool:

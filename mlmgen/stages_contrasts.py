@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,30 @@ from mlmgen.progress import say
 from mlmgen.stages_fit import refuse_quadrature
 from mlmgen.types import Contrast
 
+if TYPE_CHECKING:
+    from mlmgen.prepare import CellType
+    from mlmgen.studies import Study
 
-def check(settings: dict) -> None:
+
+class Checked(NamedTuple):
+    """A configuration that fits its input: what `mlmgen check` describes.
+
+    Attributes
+    ----------
+    study : Study
+        All cells (`mlmgen.studies`).
+    parts : tuple of CellType
+        Each cell type with its design, or why it is skipped (`mlmgen.prepare`).
+    resolved : dict
+        As of `resolved`.
+    """
+
+    study: "Study"
+    parts: "tuple[CellType, ...]"
+    resolved: dict
+
+
+def check(settings: dict) -> Checked:
     """Check a configuration against the obs of its input: donors, formula, designs and contrasts.
 
     Parameters
@@ -30,8 +53,10 @@ def check(settings: dict) -> None:
 
     of_prepare = json.loads(config.stage(settings, "prepare"))
     study = studies.read(settings["input"], of_prepare, settings["cell_types"], settings["methods"])
-    designs = {part.name: part.design for part in studies.parts(study) if part.design}
-    resolved(designs, json.loads(config.stage(settings, "contrasts")), settings["methods"])
+    parts = tuple(studies.parts(study))
+    designs = {part.name: part.design for part in parts if part.design}
+    of_contrasts = json.loads(config.stage(settings, "contrasts"))
+    return Checked(study, parts, resolved(designs, of_contrasts, settings["methods"]))
 
 
 def contrasts(

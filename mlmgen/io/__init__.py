@@ -1,10 +1,11 @@
 """Files: the only code that knows formats. Importing it loads h5py and numpy, nothing heavier."""
 
 from mlmgen.io.benchmarks import read_benchmarks
-from mlmgen.io.blocks import Block, blocks, stored_values
-from mlmgen.io.files import atomic, checksum, delete_leftovers, read_json, together, write_json, write_text
+from mlmgen.io.blocks import Block, blocks, some_counts, stored_values
+from mlmgen.io.exports import read_anndata, write_anndata, write_export
+from mlmgen.io.files import atomic, checksum, delete_leftovers, read_json, replaced, together, write_json, write_text
 from mlmgen.io.input import alternatives, read_genes, read_obs, read_truth
-from mlmgen.io.layout import cell_types, obs_columns, shape
+from mlmgen.io.layout import cell_types, matrices, obs_columns, shape, var_columns
 from mlmgen.io.outline import Column, Outline, labels, outline
 from mlmgen.io.prepared import (
     read_counts,
@@ -30,8 +31,10 @@ __all__ = [
     "delete_leftovers",
     "describe_record",
     "labels",
+    "matrices",
     "obs_columns",
     "outline",
+    "read_anndata",
     "read_benchmarks",
     "read_counts",
     "read_design",
@@ -47,9 +50,14 @@ __all__ = [
     "read_records",
     "read_some_counts",
     "read_truth",
+    "replaced",
     "shape",
+    "some_counts",
     "stored_values",
     "together",
+    "var_columns",
+    "write_anndata",
+    "write_export",
     "write_json",
     "write_prepared",
     "write_record",

@@ -86,6 +86,52 @@ def blocks(path: str | os.PathLike, counts: str, most: int) -> Iterator[Block]:
         )
 
 
+def some_counts(
+    path: str | os.PathLike, counts: str, most: int, pieces: int = 64
+) -> tuple[np.ndarray, "sparse.csr_matrix"]:
+    """Read parts of the counts that are spread evenly over the file: some cells, or, where it is CSC, some genes.
+
+    Parameters
+    ----------
+    path : path-like
+    counts : str
+        As for `blocks`.
+    most : int
+        Stored values (of a dense matrix: entries) in all parts together, about; a file of fewer is read whole.
+    pieces : int
+        Parts, ranges of rows or of genes.
+
+    Returns
+    -------
+    rows : (m,) int64
+        The cells, in their order.
+    X : (m, g) CSR int32
+        Their counts, of all genes or of some.
+
+    Raises
+    ------
+    UserError
+        As `blocks` does, for the values that were read.
+    """
+    from scipy import sparse
+
+    where = f"{path}, {counts}"
+    with layout.opened(path) as file, store.damage_refused(where):
+        shape = layout.checked_shape(file, counts)
+        stored = layout.matrix(file, counts)
+        plan = _dense_plan if store.is_array(stored) else _sparse_plan
+        read, spans = plan(stored, shape, max(1, most // pieces), _check(path, counts), where)
+        spans = list(spans)
+        chosen = np.unique(np.linspace(0, len(spans) - 1, min(pieces, len(spans))).astype(int)) if spans else ()
+        parts = [read(*spans[i]) for i in chosen]
+    if not parts:
+        return np.empty(0, dtype=np.int64), sparse.csr_matrix((0, shape[1]), dtype=np.int32)
+    if all(part.counts.shape == shape or part.counts.shape[1] < shape[1] for part in parts):  # by gene, or one part
+        return np.arange(shape[0]), sparse.hstack([part.counts for part in parts], format="csr")
+    rows = np.concatenate([part.first_row + np.arange(part.counts.shape[0]) for part in parts])
+    return rows, sparse.vstack([part.counts for part in parts], format="csr")
+
+
 def stored_values(path: str | os.PathLike, counts: str) -> int | None:
     """Return how many values a sparse matrix of counts stores, None for a dense one."""
     with layout.opened(path) as file:

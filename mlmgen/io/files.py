@@ -88,6 +88,34 @@ def together(folder: str | os.PathLike, last: str) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def replaced(folder: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of `folder` when the block ends without an error.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Yields
+    ------
+    Path
+    """
+    folder = Path(folder)
+    temporary = _temporary(folder)
+    with _explained(folder):
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            for path in sorted(temporary.rglob("*")):
+                _sync(path)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(temporary, folder)
+            _sync(folder.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name[:NAME_KEPT]}.{secrets.token_hex(8)}.tmp")
 

@@ -162,6 +162,18 @@ def obs_columns(path: str | os.PathLike) -> tuple[str, ...]:
         return tuple(columns(file["obs"]))
 
 
+def var_columns(path: str | os.PathLike, counts: str) -> tuple[str, ...]:
+    """Return the columns of the table of the genes that belongs to the counts, in their order."""
+    with opened(path) as file:
+        return tuple(columns(genes(file, counts)))
+
+
+def matrices(path: str | os.PathLike) -> tuple[str, ...]:
+    """Return what could be counts in a file, as the configuration names it."""
+    with opened(path) as file:
+        return tuple(sources(file))
+
+
 def matrix(file: Group, counts: str) -> Group | Array:
     """Return the counts in an open file, or raise a UserError that lists what there is."""
     stored = store.find(file, "raw/X" if counts == "raw" else counts)

@@ -59,6 +59,19 @@ def test_the_temporary_file_is_beside_the_final_one(tmp_path):
     assert (tmp_path / "a.txt").read_text() == "x"
 
 
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "made" / "figures"
+    for name in "ab":
+        with io.replaced(folder) as temporary:
+            (temporary / "in").mkdir()
+            (temporary / "in" / name).write_text(name)
+        assert [path.name for path in folder.rglob("*")] == ["in", name]
+    with pytest.raises(RuntimeError, match="stop"), io.replaced(folder) as temporary:
+        (temporary / "c").touch()
+        raise RuntimeError("stop")
+    assert sorted(path.name for path in (tmp_path / "made").rglob("*")) == ["b", "figures", "in"]
+
+
 def test_long_names_can_be_written(tmp_path):
     io.write_text(tmp_path / ("n" * 255), "x")
     assert os.listdir(tmp_path) == ["n" * 255]

@@ -21,13 +21,13 @@ def run(threads=1, **arguments):
 """
 JOB = f"""
 import os, sys, types
-import mlmgen.cli
+import mlmgen.cli, mlmgen.cli_stages
 {STAGE}
 stage = types.ModuleType("stage")
 stage.run = run
 sys.modules["stage"] = stage
 for command in ("fit", "moderate"):
-    mlmgen.cli.STAGES[command] = ("stage", "run")
+    mlmgen.cli_stages.STAGES[command] = ("stage", "run")
 mlmgen.cli.main(sys.argv[1:])
 """
 FIT = ["fit", "--counts", "c", "--method", "glmm", "--output", "o"]

@@ -144,6 +144,20 @@ def test_a_small_data_set_has_one_shard(path):
             assert sizing.megabytes(rule, "glmm", sizes, attempt=3) == 3 * sizing.LEAST_MEGABYTES
 
 
+def test_the_report_holds_the_tables_and_what_is_known_of_the_cells(path):
+    sizes = list(estimated(path).values())
+    many = [one._replace(cells=500_000) for one in sizes]
+    assert sizing.megabytes("report", "", sizes) >= sizing.megabytes("tables", "", sizes)
+    assert sizing.megabytes("report", "", many) >= sizing.megabytes("tables", "", sizes) + 600
+    assert sizing.LEAST_MINUTES <= sizing.minutes("report", "", sizes) < 60
+
+
+def test_figures_hold_the_tables_and_take_minutes_at_most(path):
+    sizes = list(estimated(path).values())
+    assert sizing.megabytes("figures", "", sizes) == sizing.megabytes("tables", "", sizes)
+    assert sizing.LEAST_MINUTES < sizing.minutes("figures", "", sizes) < sizing.minutes("figures", "", 60 * sizes) < 60
+
+
 def test_the_number_of_shards_can_be_given(path):
     assert all(sizes.shards == {"glmm": 7, "pseudobulk": 7} for sizes in estimated(path, shards=7).values())
 
