@@ -1,12 +1,13 @@
 # make run   the whole workflow on the demo data set
 # make test  the tests
+# make docs  the documentation, in docs/_build/html
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := data/demo.h5ad
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test setup format clean
+.PHONY: run test docs setup format clean
 .DELETE_ON_ERROR:
 
 run: setup $(DEMO)
@@ -14,6 +15,9 @@ run: setup $(DEMO)
 
 test: setup
 	pytest
+
+docs: setup
+	sphinx-build -W --keep-going -E -j auto -q docs docs/_build/html
 
 setup: $(VENV)/installed
 
@@ -32,4 +36,4 @@ format: setup
 	ruff check --fix . && ruff format . && snakefmt Snakefile workflow
 
 clean:
-	rm -rf results data/demo.h5ad .snakemake
+	rm -rf results data/demo.h5ad .snakemake docs/_build

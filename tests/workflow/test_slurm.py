@@ -56,14 +56,17 @@ class Submitted:
         Its working directory.
     """
 
-    def __init__(self, folder: Path, config: dict):
+    def __init__(self, folder: Path, config: dict, with_mlmgen: bool = False):
         self.folder = folder
-        study = Study(folder, config)
-        command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder)]
-        command += ["--configfile", str(folder / study.write()), "--nocolor", *PROFILE, *IMPATIENT]
+        written = str(folder / Study(folder, config).write())
+        command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--nocolor"]
+        command += ["--configfile", written]
+        if with_mlmgen:
+            command = [sys.executable, "-m", "mlmgen", "run", written, "--"]
+        command += [*PROFILE, *IMPATIENT]
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "MAKE", "SNAKEMAKE"))}
         with open(folder / "output", "w") as output:
-            self.process = subprocess.Popen(command, env=clean, stdout=output, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, cwd=folder, env=clean, stdout=output, stderr=subprocess.STDOUT)
 
     def output(self) -> str:
         return (self.folder / "output").read_text()
@@ -132,8 +135,9 @@ def local(config, tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def runs(cluster, local, config, tmp_path_factory) -> tuple[Submitted, Submitted]:
-    """Two runs at the same time, the second one disturbed: a process and a job of it are killed while they fit."""
-    left_alone, disturbed = (Submitted(tmp_path_factory.mktemp(name), config) for name in ("alone", "disturbed"))
+    """Two runs at the same time, of `mlmgen run` and of Snakemake; of that a process and a job are killed that fit."""
+    left_alone = Submitted(tmp_path_factory.mktemp("alone"), config, with_mlmgen=True)
+    disturbed = Submitted(tmp_path_factory.mktemp("disturbed"), config)
     try:
         process, first = disturbed.fit_of({"1-of-2", "2-of-2"})
         os.kill(process, signal.SIGKILL)
