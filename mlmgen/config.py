@@ -17,6 +17,8 @@ LONGEST_VALUE = 60  # characters of a wrong value in a message that should fit o
 # Part of each stage's settings: raising a number redoes the stage and what follows it.
 METHOD_VERSIONS = {"split": 1, "prepare": 3, "contrasts": 4, "fit": 3, "moderate": 3, "test": 3, "tables": 4}
 METHOD_VERSIONS |= {"audit": 1, "stability": 2}
+FIGURES_VERSION = 1  # raising it draws the workflow's pictures again
+REPORT_VERSION = 1  # the same of the report
 
 STAGE_KEYS = {
     "split": ("input", "counts", "cell_type", "gene_names"),

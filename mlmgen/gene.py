@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mlmgen.errors import listing
 from mlmgen.findings import Findings, choose, read
 from mlmgen.status import HELP, Status, label
 from mlmgen.story import OfCellType, Story, story
@@ -44,7 +45,8 @@ def gene(gene: str, results: str, cell_type: str | None = None, as_json: bool = 
     findings = read(results)
     wanted = None if cell_type is None else [choose(cell_type, findings.cell_types, "cell type", "--cell-type")]
     found = story(findings, gene, wanted)
-    text = json.dumps(as_dict(found), indent=1, ensure_ascii=False) if as_json else "\n".join(lines(findings, found))
+    told = lines(findings, found, cell_type)
+    text = json.dumps(as_dict(found), indent=1, ensure_ascii=False) if as_json else "\n".join(told)
     sys.stdout.write(text + "\n")
 
 
@@ -64,26 +66,29 @@ def _records(table: "pd.DataFrame") -> list[dict]:
     return json.loads(table.to_json(orient="records", double_precision=15))
 
 
-def lines(findings: Findings, found: Story) -> Iterator[str]:
-    """Word a story."""
+def lines(findings: Findings, found: Story, cell_type: str | None = None) -> Iterator[str]:
+    """Word a story, of all cell types or of one."""
     named = found.gene if found.gene_name == found.gene else f"{found.gene_name} ({found.gene})"
     yield f"{named} in {findings.folder}: {findings.provenance['formula']}"
     if not found.cell_types:
-        yield from _why_not(findings, found.gene)
+        yield from _why_not(findings, found.gene, cell_type)
         return
     yield ""
-    yield f"Effects, log2 with 95 % interval; * is a false discovery rate below {FDR:.0%} within the cell type"
+    yield f"Effects, log2 with 95 % interval; * is a false discovery rate below {FDR * 100:g} % within the cell type"
     yield _indented(aligned([["cell type", "contrast", *_headings(findings)], *_effects(findings, found)]))
     for one in found.cell_types:
         yield ""
         yield from _of_cell_type(one)
 
 
-def _why_not(findings: Findings, gene: str) -> Iterator[str]:
+def _why_not(findings: Findings, gene: str, cell_type: str | None) -> Iterator[str]:
     fits = findings.fits[findings.fits["gene"] == gene]
-    yield "It was fitted in no cell type:"
-    for (cell_type, reason), _ in fits.groupby(["cell_type", "reason"], observed=True, sort=False):
-        yield f"  {cell_type}: {reason}"
+    fitted = fits[fits["status"] != label(Status.FILTERED)]["cell_type"].unique()
+    if cell_type is not None:
+        fits = fits[fits["cell_type"] == cell_type]
+    yield f"It was fitted in {listing(fitted)}, but not here:" if len(fitted) else "It was fitted in no cell type:"
+    for (name, reason), _ in fits.groupby(["cell_type", "reason"], observed=True, sort=False):
+        yield f"  {name}: {reason}"
 
 
 def _headings(findings: Findings) -> list[str]:

@@ -10,7 +10,7 @@ from mlmgen import io, provenance
 from mlmgen.conditional import Modes, modes
 from mlmgen.counts import log_normalized
 from mlmgen.design import for_samples
-from mlmgen.design_rows import DISPERSION
+from mlmgen.design_rows import DISPERSION, design_rows
 from mlmgen.findings import Findings
 from mlmgen.status import Status, label
 from mlmgen.types import Counts, Design, GeneFits
@@ -24,6 +24,7 @@ LEVELS = {"glmm": "prepared", "pseudobulk": "pseudobulk"}
 RELIABLE = 0.2
 BEYOND = 2.576  # standard deviations that 1 % of normal values exceed
 QUANTILES = 99
+FREE_GROUPS = 3
 OF_LEVELS = ("level", "n_genes", "median_z", "rms_z", "share_beyond")
 
 
@@ -224,7 +225,8 @@ def _samples(findings: Findings, cell_type: str, counts: Counts, variances: "pd.
     _, obs, _ = io.read_prepared_cells(path, np.zeros(0, dtype=np.int64))
     design = io.read_design(path)
     sample, size = design.sample.codes[design.pattern], obs["size_factor"].to_numpy()
-    known = _of_samples(obs, sample, len(design.sample.levels), design.donor.name)
+    own = (design.donor.name, findings.config["prepare"]["cell_type"])
+    known = _of_samples(obs, sample, len(design.sample.levels), *own)
     own = variances[(variances["method"] == "glmm") & (variances["component"] == DISPERSION)].set_index("gene")
     found = {}
     for g, gene in enumerate(counts.genes):
@@ -236,13 +238,13 @@ def _samples(findings: Findings, cell_type: str, counts: Counts, variances: "pd.
     return found
 
 
-def _of_samples(obs: "pd.DataFrame", sample: np.ndarray, n: int, donor: str) -> "pd.DataFrame":
+def _of_samples(obs: "pd.DataFrame", sample: np.ndarray, n: int, donor: str, cell_type: str | None) -> "pd.DataFrame":
     """Return one row per sample with the variables that are constant in each of them."""
     import pandas as pd
 
     first = np.unique(sample, return_index=True)[1]
     columns = {"donor": obs[donor].to_numpy()[first], "sample": obs["sample"].to_numpy()[first]}
-    left = [c for c in obs.columns if c not in (donor, "sample", "donor", "size_factor", "pattern", "cell_type")]
+    left = [c for c in obs.columns if c not in (donor, "sample", "donor", "size_factor", "pattern", cell_type)]
     for name in left:
         values = pd.factorize(obs[name])[0]
         if (values == values[first][sample]).all():
@@ -255,7 +257,7 @@ def _means(y: np.ndarray, size: np.ndarray, sample: np.ndarray, n: int, phi: flo
 
     The variance of a sample's sum K over exposure S = sum of s is m S + phi m^2 sum of s^2 with the mean m = K / S, so
     that K / d is like a Poisson count with d = 1 + phi m sum s^2 / S: its exact interval (Garwood 1936, Biometrika
-    28:437) times d / S.
+    28:437) times d / S, for the upper end with its own d. A little wide where cells are few and very variable.
 
     Parameters
     ----------
@@ -268,28 +270,31 @@ def _means(y: np.ndarray, size: np.ndarray, sample: np.ndarray, n: int, phi: flo
         Dispersion of the cells; None where no model has one: from the moments, over all samples.
     """
     total, exposure, squares = (np.bincount(sample, weights=w, minlength=n) for w in (y, size, size**2))
-    mean = total / exposure
+    mean, tail = total / exposure, (1.0 - LEVEL) / 2.0
     if phi is None:
         mu = mean[sample] * size
         phi = max(0.0, ((y - mu) ** 2 - mu).sum() / (mu**2).sum()) if total.any() else 0.0
-    d = 1.0 + phi * mean * squares / exposure
-    tail = (1.0 - LEVEL) / 2.0
-    low = np.where(total > 0, stats.chi2.ppf(tail, 2.0 * np.maximum(total, 1.0) / d), 0.0) / 2.0
-    high = stats.chi2.isf(tail, 2.0 * (total / d + 1.0)) / 2.0
+    d, high = 1.0 + phi * mean * squares / exposure, mean
+    low = np.where(total > 0, stats.chi2.ppf(tail, 2.0 * np.maximum(total, 1.0) / d) / 2.0, 0.0) * d / exposure
+    for _ in range(2):  # the variance at the upper end is larger than in the middle
+        d = 1.0 + phi * high * squares / exposure
+        high = stats.chi2.isf(tail, 2.0 * (total / d + 1.0)) / 2.0 * d / exposure
     n_cells = np.bincount(sample, minlength=n)
     return {
         "total_count": total,
         "pct_cells": 100.0 * np.bincount(sample, weights=y > 0, minlength=n) / n_cells,
         "mean": mean,
-        "ci_low": low * d / exposure,
-        "ci_high": high * d / exposure,
+        "ci_low": low,
+        "ci_high": high,
     }
 
 
 def diagnostics(findings: Findings, cell_type: str, method: str | None = None, most: int = 200) -> Diagnostics:
     """Compare the random effects of a cell type with the normal distribution, and its groups with one another.
 
-    An effect is divided by sqrt(variance - se^2), the standard deviation that shrunken effects have.
+    An effect is divided by sqrt((variance - se^2) (1 - h)), the standard deviation that shrunken effects have: h is
+    the leverage of its group in the fixed effects, which were fitted to the same groups. Terms with fewer than three
+    groups more than they have fixed effects to explain them are left out: their effects mirror one another.
 
     Parameters
     ----------
@@ -308,19 +313,25 @@ def diagnostics(findings: Findings, cell_type: str, method: str | None = None, m
     genes = list(rows["gene"].drop_duplicates().head(most))
     fitted = _fitted(findings, cell_type, genes, method) if genes else None
     levels, quantiles = [], []
-    for one in _modes(findings, *fitted) if fitted else ():
-        for j, effect in enumerate(one.effects):
-            z = _standardized(one, j, fitted[2], effect)
+    for t, one in enumerate(_modes(findings, *fitted)) if fitted else ():
+        left = 1.0 - _leverage(fitted[1], t)
+        for j, effect in enumerate(one.effects if left.sum() > FREE_GROUPS - 0.5 else ()):
+            z = _standardized(one, j, fitted[2], effect) / np.sqrt(np.where(left > 1e-6, left, np.nan))
             keys = {"term": one.term, "effect": effect}
             levels.append(pd.DataFrame({**keys, "level": np.array(one.levels, dtype=object), **_by_level(z)}))
             quantiles.append(pd.DataFrame({**keys, **_normal_quantiles(z)}))
-    none = [pd.DataFrame(columns=["term", "effect", *names]) for names in (LEVEL_COLUMNS, ("expected", "observed"))]
-    return Diagnostics(
-        *(pd.concat(p or [e], ignore_index=True) for p, e in zip((levels, quantiles), none, strict=True))
-    )
+    levels = levels or [pd.DataFrame(columns=["term", "effect", *OF_LEVELS])]
+    quantiles = quantiles or [pd.DataFrame(columns=["term", "effect", "expected", "observed"])]
+    return Diagnostics(pd.concat(levels, ignore_index=True), pd.concat(quantiles, ignore_index=True))
 
 
-LEVEL_COLUMNS = ("level", "n_genes", "median_z", "rms_z", "share_beyond")
+def _leverage(design: Design, t: int) -> np.ndarray:
+    """Return the leverage of each group of a random term in a regression of group means on the fixed effects, (N,)."""
+    groups = np.unique(design.terms[t].codes, return_inverse=True)[1][design.pattern]
+    X = design_rows(design).X
+    mean = np.stack([np.bincount(groups, weights=column) for column in X.T], axis=1)
+    mean /= np.bincount(groups)[:, None]
+    return (mean * np.linalg.pinv(mean).T).sum(axis=1)
 
 
 def _standardized(one: Modes, j: int, fits: GeneFits, effect: str) -> np.ndarray:

@@ -90,7 +90,7 @@ def to_anndata(
         "method": method,
         "use_raw": False,
         "layer": None,
-        "corr_method": "benjamini-hochberg",
+        "corr_method": f"{'weighted ' * (findings.config['tables']['fdr'] == 'weighted')}benjamini-hochberg",
     }
     records = {field: _records({name: table[field] for name, table in tables.items()}) for field in ("names", *FIELDS)}
     adata.uns[key] = {"params": params, **records}

@@ -182,7 +182,8 @@ def seurat(
 ) -> pd.DataFrame:
     """Return effects with the columns of Seurat's ``FindMarkers``.
 
-    ``p_val_adj`` is a false discovery rate by Benjamini and Hochberg, not Seurat's Bonferroni correction: below 0.05
+    ``p_val_adj`` is a false discovery rate (Benjamini and Hochberg, weighted if `fdr` is), not Seurat's Bonferroni
+    correction: below 0.05
     it promises that about 5 % of the calls are wrong, not that none is. ``pct.1`` and ``pct.2`` are the shares of the
     cells with a count of the gene on the two sides of the contrast, 0 to 1 and not rounded; where the contrast is no
     difference of levels (the slope of a number, an interaction, a joint test) both are the share of all cells.
@@ -236,7 +237,8 @@ def pertpy(
 
     A long table: genes are the column ``variable``, contrasts the column ``contrast``, and several contrasts stand
     below each other without further columns; of several cell types and methods, these are columns in front.
-    ``adj_p_value`` is by Benjamini and Hochberg, within cell type, contrast and method. ``baseMean`` and ``stat`` are
+    ``adj_p_value`` is by Benjamini and Hochberg (weighted if `fdr` is), within cell type, contrast and method.
+    ``baseMean`` and ``stat`` are
     as for `deseq2`. Filtered genes are left out; rows are in the order of the p-values within each contrast.
 
     Parameters

@@ -32,6 +32,8 @@ NO_TERMS = "The model has no random effects"
 OWN = ("dispersion", "residual")  # components that are no random effect
 SHAPE = 1000  # values that a violin is drawn from
 NOISE = {"nb": "counting noise", "poisson": "counting noise", "bernoulli": "logistic noise", "gaussian": ""}
+FAR = 2.0  # of the prior's standard deviations
+TOO_SMALL = "too small to be measured: the points stand at the smallest values that were looked at, the prior is below"
 WORD_OF_VARIANCE = "{} variance (natural log squared)"
 
 
@@ -97,7 +99,10 @@ def draw_variance_mean(ax: Axes, found: Findings, cell_type: str, method: str, c
     points(ax, x, np.where(at_zero, floor, fitted), PALE, 6.0, label="as fitted")
     if not prior["reason"]:
         points(ax, x, moderated, BLUE, 6.0, alpha=0.6, label="moderated")
-        _prior(ax, prior, x, cells)
+        if _too_small(prior, x, cells, moderated):
+            ax.set_xlabel(f"{ax.get_xlabel()}\n{textwrap.fill(TOO_SMALL, LINE)}")
+        else:
+            _prior(ax, prior, x, cells)
     else:
         ax.set_xlabel(f"{ax.get_xlabel()}\n{textwrap.fill('not moderated: ' + prior['reason'], LINE)}")
     if at_zero.any():
@@ -131,10 +136,21 @@ def _floor(moderated: np.ndarray) -> float:
     return floor_below(positive.min()) if positive.size else 1e-3
 
 
+def _prior_mean(prior: pd.Series, x: np.ndarray, cells: float) -> np.ndarray:
+    """Return the prior's mean of the log variance of genes with these means, a line in the log total count."""
+    return prior["log_variance"] + prior["slope"] * (np.log(x * cells) - prior["mean_log_total"])
+
+
+def _too_small(prior: pd.Series, x: np.ndarray, cells: float, moderated: np.ndarray) -> bool:
+    """Tell whether the prior lies below what the grids of the genes reach, so that points stand at their lower ends."""
+    above = np.log(moderated) - _prior_mean(prior, x, cells)
+    return bool(np.nanmedian(above) > FAR * prior["sd"])
+
+
 def _prior(ax: Axes, prior: pd.Series, x: np.ndarray, cells: float) -> None:
-    """Draw the prior's mean, which is a line in the log total count, and one standard deviation around it."""
+    """Draw the prior's mean and one standard deviation around it."""
     at = np.geomspace(x.min(), x.max(), 50)
-    mean = prior["log_variance"] + prior["slope"] * (np.log(at * cells) - prior["mean_log_total"])
+    mean = _prior_mean(prior, at, cells)
     ax.fill_between(
         at, np.exp(mean - prior["sd"]), np.exp(mean + prior["sd"]), color=VERMILLION, alpha=0.18, lw=0, zorder=0
     )

@@ -6,7 +6,7 @@ import pytest
 
 from mlmgen import cli
 from mlmgen.gene import WIDTH, axis, gene
-from tests.unit.finished import GENES, finished_run
+from tests.unit.finished import GENES, finished_run, paired_study
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,20 @@ def test_a_gene_that_was_not_fitted_says_why(run, capsys):
     text = capsys.readouterr().out
     assert "It was fitted in no cell type" in text
     assert "B cells: no counts in this cell type" in text
+
+
+def test_a_gene_that_was_fitted_elsewhere_says_where(tmp_path, capsys):
+    data = paired_study()
+    silent = (data.obs["cell_type"] == "B cells").to_numpy()
+    X = data.X.toarray()
+    X[silent, 7] = 0
+    data.X = X
+    run = finished_run(tmp_path / "study", data, stability=False, methods=["pseudobulk"])
+    capsys.readouterr()
+    gene("ENS7", str(run.folder), cell_type="B cells")
+    *_, said, why = capsys.readouterr().out.splitlines()
+    assert said == "It was fitted in T/NK, but not here:"
+    assert why == "  B cells: no counts in this cell type"
 
 
 def test_json_is_for_programs(run, capsys):

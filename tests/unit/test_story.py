@@ -43,6 +43,13 @@ def test_samples_are_those_of_the_data(run, data):
         assert row["ci_low"] < row["mean"] < row["ci_high"]
 
 
+def test_the_cell_type_is_no_variable_of_the_samples(tmp_path):
+    data = paired_study()
+    data.obs = data.obs.rename(columns={"cell_type": "Zell Typ"})
+    run = finished_run(tmp_path / "study", data, cell_type="Zell Typ", stability=False, methods=["pseudobulk"])
+    assert list(of(run, "ENS3").samples.columns[:4]) == ["donor", "sample", "arm", "n_cells"]
+
+
 def test_random_effects_are_at_the_mode_of_the_likelihood_with_the_reported_variances(run, data):
     found = of(run, "ENS3")
     rows = run.coefficients
@@ -143,15 +150,18 @@ def test_an_interval_without_overdispersion_is_that_of_poisson():
     assert found["ci_high"] == pytest.approx([stats.chi2.ppf(0.975, 12) / 2 / 3.5, -np.log(0.025) / 1.5])
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_intervals_of_overdispersed_cells_cover_the_mean(known):
-    rng, phi, mean, n, samples = np.random.default_rng(8), 0.8, 1.5, 30, 600
+@pytest.mark.parametrize(
+    ("known", "phi", "mean"), [(True, 0.8, 1.5), (False, 0.8, 1.5), (True, 5.0, 2.0), (True, 5.0, 0.5)]
+)
+def test_intervals_of_overdispersed_cells_cover_the_mean(known, phi, mean):
+    rng, n, samples = np.random.default_rng(8), 30, 1000
     size = rng.uniform(0.5, 2.0, n * samples)
     sample = np.repeat(np.arange(samples), n)
     y = rng.poisson(mean * size * rng.gamma(1 / phi, phi, size.size)).astype(float)
     found = story._means(y, size, sample, samples, phi if known else None)
     covered = ((found["ci_low"] <= mean) & (found["ci_high"] >= mean)).mean()
-    assert 0.92 < covered < 0.985
+    assert 0.935 < covered < 0.995
+    assert (found["ci_high"] < mean).mean() < 0.04
 
 
 def test_diagnostics_find_the_donor_that_lies_out(tmp_path):
@@ -166,6 +176,7 @@ def test_diagnostics_find_the_donor_that_lies_out(tmp_path):
     donors = found.levels[found.levels["term"] == "donor"].set_index("level")
     assert donors["rms_z"].idxmax() == "D3"
     assert (donors["n_genes"] > 5).all()
+    assert len(found.quantiles) == 2 * story.QUANTILES
     observed = found.quantiles[found.quantiles["term"] == "donor"]
     assert len(observed) == story.QUANTILES
     assert (np.diff(observed["observed"]) >= 0).all()
@@ -176,3 +187,17 @@ def test_diagnostics_of_a_model_without_variances_are_empty(tmp_path):
     found = story.diagnostics(run, "B cells")
     assert found.levels.empty
     assert found.quantiles.empty
+
+
+def test_diagnostics_of_donors_that_are_alike_are_standard_normal(tmp_path):
+    run = finished_run(tmp_path / "study", paired_study(seed=3, donors=10), stability=False)
+    found = story.diagnostics(run, "B cells")
+    for _, one in found.levels.groupby("term"):
+        assert np.sqrt(np.average(one["rms_z"] ** 2, weights=one["n_genes"])) == pytest.approx(1.0, abs=0.1)
+
+
+def test_diagnostics_leave_out_groups_that_mirror_one_another(tmp_path):
+    data = paired_study(donors=4)
+    data = data[(data.obs["arm"] == "ctrl") == data.obs["donor"].isin(["D1", "D2"])].copy()
+    run = finished_run(tmp_path / "study", data, formula="~ arm + (1 | donor)", stability=False)
+    assert story.diagnostics(run, "B cells").levels.empty

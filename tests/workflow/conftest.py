@@ -22,10 +22,12 @@ class Study:
     folder : Path
     config : dict
         The configuration of the completed run.
+    targets : tuple of str
+        Rules to run up to, all where there are none: many tests need no report and no figures.
     """
 
-    def __init__(self, folder: Path, config: dict):
-        self.folder, self.config = folder, config
+    def __init__(self, folder: Path, config: dict, targets: tuple[str, ...] = ()):
+        self.folder, self.config, self.targets = folder, config, targets
 
     def write(self, **changes) -> str:
         """Write the configuration with changes; None removes a key. Return its name."""
@@ -35,7 +37,7 @@ class Study:
 
     def snakemake(self, *arguments: str, snakefile: Path = ROOT / "Snakefile", **changes):
         """Run Snakemake with the configuration, changed; return the finished process, all its output in stdout."""
-        command = [*SNAKEMAKE, "-s", str(snakefile), "--directory", str(self.folder)]
+        command = [*SNAKEMAKE, *self.targets, "-s", str(snakefile), "--directory", str(self.folder)]
         command += ["--configfile", str(self.folder / self.write(**changes)), *arguments]
         return run(command)
 

@@ -26,6 +26,7 @@ from mlmgen.types import Effects, GeneFits
 from tests.workflow.conftest import ROOT, SNAKEMAKE, Study, configuration, run
 
 RESULTS = "results/small"
+TARGETS = ("tables",)
 NOT_RESULTS = ("logs", "benchmarks", "run.json")  # times and hosts
 CONFIG = {"cell_types": ["Monocytes"], "methods": ["glmm"]}
 FLIPPED = {"stim_vs_ctrl": "condition[ctrl] - condition[stim]"}
@@ -58,20 +59,20 @@ def results(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and path.relative_to(root).parts[0] not in NOT_RESULTS and not path.name.endswith(".tmp")
+        if path.is_file() and path.relative_to(root).parts[0] not in NOT_RESULTS and ".tmp/" not in f"{path}/"
     }
 
 
 def tables(folder: Path) -> dict[str, str]:
     """Checksums of what the job `tables` writes."""
     own = {name: digest for name, digest in results(folder).items() if "/" not in name}
-    return {name: digest for name, digest in own.items() if not name.startswith(("contrasts.", "design."))}
+    return {name: digest for name, digest in own.items() if not name.startswith(("contrasts.", "design.", "report."))}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(data, tmp_path_factory) -> Study:
     """The study, run to the end once."""
-    made = Study(tmp_path_factory.mktemp("undisturbed"), configuration(data) | CONFIG)
+    made = Study(tmp_path_factory.mktemp("undisturbed"), configuration(data) | CONFIG, TARGETS)
     finished = made.snakemake()
     assert finished.returncode == 0, finished.stdout
     return made
@@ -81,19 +82,27 @@ def undisturbed(data, tmp_path_factory) -> Study:
 def copy(undisturbed, tmp_path) -> Study:
     """A copy of the completed study, with Snakemake's memory of it."""
     shutil.copytree(undisturbed.folder, tmp_path / "copy", symlinks=True)
-    return Study(tmp_path / "copy", undisturbed.config)
+    return Study(tmp_path / "copy", undisturbed.config, TARGETS)
 
 
 @pytest.fixture
 def empty(undisturbed, tmp_path) -> Study:
-    return Study(tmp_path, undisturbed.config)
+    return Study(tmp_path, undisturbed.config, TARGETS)
 
 
 class Running:
     """A run in a session of its own, as from another terminal."""
 
     def __init__(self, study: Study, *arguments: str, **changes):
-        command = [*SNAKEMAKE, "-s", str(ROOT / "Snakefile"), "--directory", str(study.folder), *arguments]
+        command = [
+            *SNAKEMAKE,
+            *study.targets,
+            "-s",
+            str(ROOT / "Snakefile"),
+            "--directory",
+            str(study.folder),
+            *arguments,
+        ]
         command += ["--configfile", str(study.folder / study.write(**changes))]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MAKE", "SNAKEMAKE"))}
         self.output = study.folder / "output.txt"
@@ -240,7 +249,7 @@ def flipped(undisturbed, tmp_path_factory) -> Study:
     """The same study with the contrast the other way round, in a folder of its own."""
     folder = tmp_path_factory.mktemp("flipped") / "copy"
     shutil.copytree(undisturbed.folder, folder, symlinks=True)
-    made = Study(folder, undisturbed.config | {"contrasts": FLIPPED})
+    made = Study(folder, undisturbed.config | {"contrasts": FLIPPED}, TARGETS)
     finished = made.snakemake()
     assert finished.returncode == 0, finished.stdout
     return made

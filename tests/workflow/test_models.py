@@ -34,7 +34,7 @@ def longitudinal(data, tmp_path_factory) -> Study:
     study.obs["sample"] = pd.Categorical([f"{d}-{v}" for d, v in zip(study.obs["donor"], visit, strict=True)])
     folder = tmp_path_factory.mktemp("longitudinal")
     study.write_h5ad(folder / "visits.h5ad")
-    return Study(folder, configuration(folder / "visits.h5ad") | MODEL)
+    return Study(folder, configuration(folder / "visits.h5ad") | MODEL, ("tables",))
 
 
 def test_quadrature_of_slopes_stops_before_any_fit(longitudinal):

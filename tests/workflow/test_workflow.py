@@ -18,6 +18,7 @@ from tests.workflow.conftest import GENES, ROOT, SNAKEMAKE, Study, configuration
 
 SHARDS, CELL_TYPES, METHODS = 2, 2, 2
 SHARDED = SHARDS * CELL_TYPES * METHODS
+LAST = {"tables": 1, "figures": 1, "report": 1}
 EVERYTHING = {
     "split": 1,
     "prepare": CELL_TYPES,
@@ -26,11 +27,11 @@ EVERYTHING = {
     "moderate": CELL_TYPES * METHODS,
     "test": SHARDED,
     "stability": CELL_TYPES * METHODS,
-    "tables": 1,
+    **LAST,
 }
 FROM_FITS = EVERYTHING | {"split": 0, "prepare": 0, "contrasts": 0}
 FROM_PREPARE = EVERYTHING | {"split": 0}
-AFTER_FITS = {"test": SHARDED, "stability": CELL_TYPES * METHODS, "tables": 1}
+AFTER_FITS = {"test": SHARDED, "stability": CELL_TYPES * METHODS, **LAST}
 TABLES = "*.[pt]*[tz]*"
 # Tables that only other runs write: of one method, or with an audit.
 OF_OTHER_RUNS = {"stability", "audit", "audit_qq"}
@@ -195,21 +196,21 @@ def test_nothing_is_redone_without_a_change(study):
             {"contrasts": {"a": "condition[ctrl] - condition[stim]"}, "family": "poisson"},
             FROM_FITS | {"contrasts": 1},
         ),
-        ({"methods": ["glmm"]}, {"contrasts": 1, "stability": 2, "tables": 1}),
-        ({"methods": ["pseudobulk"]}, {"contrasts": 1, "stability": 2, "tables": 1}),
-        ({"cell_types": ["B cells"]}, {"contrasts": 1, "tables": 1}),
+        ({"methods": ["glmm"]}, {"contrasts": 1, "stability": 2, **LAST}),
+        ({"methods": ["pseudobulk"]}, {"contrasts": 1, "stability": 2, **LAST}),
+        ({"cell_types": ["B cells"]}, {"contrasts": 1, **LAST}),
         ({"memory": 1}, {}),
-        ({"fdr": "weighted"}, {"tables": 1}),
-        ({"stability": False}, {"tables": 1}),
-        ({"audit": True}, {"audit": CELL_TYPES * METHODS, "tables": 1}),
-        ({"audit": True, "methods": ["glmm"]}, {"contrasts": 1, "stability": 2, "audit": CELL_TYPES, "tables": 1}),
+        ({"fdr": "weighted"}, LAST),
+        ({"stability": False}, LAST),
+        ({"audit": True}, {"audit": CELL_TYPES * METHODS, **LAST}),
+        ({"audit": True, "methods": ["glmm"]}, {"contrasts": 1, "stability": 2, "audit": CELL_TYPES, **LAST}),
         ({"audit_splits": 5, "seed": 7}, {}),
         ({"filters": {"min_cells_per_donor": 11}}, FROM_PREPARE),
         ({"formula": "~ condition + sex + (1 | donor)"}, FROM_PREPARE),
         ({"reference": {"condition": "stim"}}, FROM_PREPARE),
         ({"size_factors": "tmm"}, FROM_PREPARE | {"size_factors": 1}),
         ({"gene_names": "var/gene_name"}, EVERYTHING),
-        ({"shards": 1}, {"fit": 4, "moderate": 4, "test": 4, "stability": 4, "tables": 1}),
+        ({"shards": 1}, {"fit": 4, "moderate": 4, "test": 4, "stability": 4, **LAST}),
         ({"name": "other"}, EVERYTHING),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -224,7 +225,7 @@ def test_an_added_cell_type_redoes_nothing_of_the_others(data, tmp_path):
     assert one.planned() == {}
     before = digests(tmp_path / "results/small")
     of_one = {"prepare": 1, "fit": SHARDS, "moderate": 1, "test": SHARDS, "stability": 1}
-    assert one.planned(cell_types="all") == of_one | {"contrasts": 1, "tables": 1}
+    assert one.planned(cell_types="all") == of_one | {"contrasts": 1} | LAST
     assert one.snakemake(cell_types="all").returncode == 0
     after = digests(tmp_path / "results/small")
     changed = {name for name in before if after[name] != before[name]}
@@ -252,10 +253,14 @@ def test_a_changed_contrast_leaves_the_fits(study, tmp_path):
     finished = copy.snakemake(contrasts={"ctrl_vs_stim": "condition[ctrl] - condition[stim]"})
     assert finished.returncode == 0, finished.stdout
     after = digests(folder / "results/small")
+    drawn = {name.split("/")[2] for name in after if name.startswith("figures/") and name.count("/") == 3}
+    assert drawn == {"ctrl_vs_stim"}
+    after = {name: digest for name, digest in after.items() if not name.startswith("figures/")}
     assert {name for name in after if after[name] != before[name]} == {
         "contrasts.json",
         "provenance.json",
         "summary.txt",
+        "report.html",
         *(name for name in after if name.startswith(("tests/", "stability/"))),
         *(f"{table}.tsv.gz" for table in ("effects", "concordance", "design")),
         *(name for name in after if name.endswith(".parquet")),  # they say which contrasts they belong to
@@ -279,7 +284,7 @@ def test_a_zarr_store_gives_the_tables_of_the_h5ad(data, tmp_path):
     tables = {}
     for name, path in (("h5ad", data), ("zarr", tmp_path / "small.3.zarr")):
         keys = {"name": name, "input": str(path), "methods": ["pseudobulk"], "shards": "auto", "stability": False}
-        one = Study(tmp_path, configuration(data) | keys)
+        one = Study(tmp_path, configuration(data) | keys, ("tables",))
         finished = one.snakemake()
         assert finished.returncode == 0, finished.stdout
         assert one.planned() == {}
@@ -345,7 +350,7 @@ def test_values_that_are_not_counts_stop_the_first_job_and_leave_the_tables_alon
     wrong = anndata.read_h5ad(data)
     wrong.X = wrong.X * 0.5
     (folder / "data.h5ad").write_bytes(Path(data).read_bytes())
-    copy = Study(folder, study.config | {"input": "data.h5ad"})
+    copy = Study(folder, study.config | {"input": "data.h5ad"}, ("tables",))
     assert copy.snakemake().returncode == 0
     before = digests(folder / "results/small", TABLES)
     wrong.write_h5ad(folder / "data.h5ad")

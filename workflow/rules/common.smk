@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import sys
@@ -37,12 +38,6 @@ if workflow.remote_exec:
     os.environ.setdefault("MLMGEN_KERNELS", os.path.abspath(".mlmgen/kernels"))
 
 STARTED = time.time()
-
-# MB of a job of split or prepare where the configuration leaves it open: more does not make it faster.
-LEAST_MEMORY, MOST_MEMORY = 1000, 3500
-
-# MB that Snakemake takes in a job of a cluster, beside mlmgen.
-OF_SNAKEMAKE = 400
 
 
 def checked(function, *arguments):
@@ -129,14 +124,10 @@ def shards(kind, methods, slug):
 
 def streaming_memory():
     """MB that a job of split or prepare may take."""
-    if SETTINGS["memory"] != "auto":
-        return int(1000 * SETTINGS["memory"])
-    if workflow.resource_settings.nodes or not workflow.is_main_process:
-        # On a cluster: a job must find the number that it was submitted with, on any machine.
-        return MOST_MEMORY
-    cores = workflow.resource_settings.cores or 1
-    share = psutil.virtual_memory().available / 1e6 / (cores + 1)
-    return int(min(max(share, LEAST_MEMORY), MOST_MEMORY))
+    on_cluster = workflow.resource_settings.nodes or not workflow.is_main_process
+    free = None if on_cluster else psutil.virtual_memory().available / 1e6
+    cores = workflow.resource_settings.cores
+    return mlmgen.sizing.streaming_megabytes(SETTINGS["memory"], cores, free)
 
 
 STREAMING = streaming_memory()
@@ -144,12 +135,12 @@ STREAMING = streaming_memory()
 
 def streaming(wildcards, attempt):
     """MB to ask for such a job, more on every attempt."""
-    return OF_SNAKEMAKE + attempt * STREAMING
+    return mlmgen.sizing.OF_SNAKEMAKE + attempt * STREAMING
 
 
 def of_mlmgen(wildcards, resources):
     """MB that such a job may take of what it asks for."""
-    return max(resources.mem_mb - OF_SNAKEMAKE, 1)
+    return max(resources.mem_mb - mlmgen.sizing.OF_SNAKEMAKE, 1)
 
 
 def growing(number):
@@ -172,6 +163,30 @@ def sized(what, name):
 def sized_for_all(what, name):
     """The same of a job for all cell types."""
     return lambda wildcards, attempt: what(name, "", list(SIZES.values()), attempt)
+
+
+# Of each picture, what it shows and of which method.
+PICTURES = {
+    "glmm": ("effects and p-values", "cells"),
+    "pseudobulk": ("effects and p-values", "pseudobulk"),
+    "concordance": ("cells against pseudobulk", "both"),
+    "variances_glmm": ("variances", "cells"),
+    "variances_pseudobulk": ("variances", "pseudobulk"),
+}
+
+
+@functools.cache
+def contrast_names():
+    """The contrasts of the run by the names of their files."""
+    contrasts = checked(mlmgen.io.read_json, under("contrasts.json"))["contrasts"]
+    return {None: "all", **mlmgen.names.file_names(contrasts)}
+
+
+def picture_labels(wildcards):
+    """What the report writes beside a picture."""
+    content, method = PICTURES[wildcards.picture]
+    contrast = contrast_names()[wildcards.get("contrast")]
+    return {"contrast": contrast, "figure": content, "method": method}
 
 
 def check_cluster():
@@ -201,7 +216,8 @@ def write_run():
 def print_errors():
     """Repeat what mlmgen said was wrong, last of all: Snakemake's report of a failed job is long."""
     for path in sorted(Path(under("logs")).rglob("*.log")):
-        if path.stat().st_mtime >= STARTED:
+        # run.log is what `mlmgen run` makes of this output
+        if path.stat().st_mtime >= STARTED and path.name != "run.log":
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             for line in lines:
                 if line.startswith("mlmgen: error: "):
@@ -215,3 +231,4 @@ def print_summary():
         with open(summary, encoding="utf-8") as lines:
             print(f"\n{lines.read()}", file=sys.stderr)
         print(f"Tables: {os.path.abspath(under(''))}", file=sys.stderr)
+        print(f"Report: {os.path.abspath(under('report.html'))}", file=sys.stderr)

@@ -40,7 +40,7 @@ rule size_factors:
         "../envs/mlmgen.yaml"
     threads: 1
     resources:
-        mem_mb=growing(MOST_MEMORY),
+        mem_mb=growing(mlmgen.sizing.MOST_STREAMING),
         runtime=growing(120),
     params:
         settings=stage("prepare"),
@@ -99,6 +99,7 @@ rule contrasts:
             under("design.tsv.gz"),
             caption="../report/design.rst",
             category="Tables",
+            labels={"table": "design", "content": "what each contrast compares"},
         ),
     log:
         under("logs/contrasts.log"),

@@ -13,6 +13,7 @@ COMPARED_TEXT = report(
     under(f"{COMPARED}.tsv.gz"),
     caption="../report/concordance.rst",
     category="Tables",
+    labels={"table": COMPARED, "content": "both methods, and what rests on one donor"},
 )
 
 COMPARED_TABLES = [under(f"{COMPARED}.parquet"), COMPARED_TEXT] if COMPARED else []

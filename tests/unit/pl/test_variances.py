@@ -6,7 +6,7 @@ import pytest
 
 from mlmgen import io, variance_partition
 from mlmgen.errors import UserError
-from mlmgen.findings import read
+from mlmgen.findings import Findings, read
 from mlmgen.pl import icc, variance_mean, variances
 from mlmgen.pl import variance_partition as violins
 from tests.unit.finished import finished_run, paired_study
@@ -143,3 +143,13 @@ def test_violins_of_many_genes_have_the_same_shape():
     edges = np.quantile(many, np.linspace(0.0, 1.0, 21))
     np.testing.assert_allclose(np.histogram(few, edges)[0], few.size / 20, atol=2)
     np.testing.assert_array_equal(variances.thinned(many[:500]), many[:500])
+
+
+def test_a_prior_below_what_was_looked_at_is_said_and_not_drawn(run):
+    priors = run.priors.copy()
+    priors.loc[priors["component"] == "donor", "log_variance"] -= 20.0
+    low = Findings(run.folder, run.provenance)
+    low.__dict__["priors"] = priors
+    ax = variance_mean(low, cell_type="T/NK", component="donor")
+    assert "too small to be measured" in ax.get_xlabel()
+    assert not ax.lines
