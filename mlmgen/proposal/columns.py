@@ -125,7 +125,7 @@ def _column(name: str, kind: str, levels: Sequence[str], codes: np.ndarray, numb
 
 
 def thinned(columns: dict[str, Column]) -> dict[str, np.ndarray]:
-    """Return the codes of each column from 0, missing values as one more level, of at most `MOST_CELLS` cells."""
+    """Return the codes of each column from 1, 0 for a missing value, of at most `MOST_CELLS` cells."""
     n = len(next(iter(columns.values())).codes) if columns else 0
     rows = slice(None)
     if n > MOST_CELLS:
@@ -133,11 +133,38 @@ def thinned(columns: dict[str, Column]) -> dict[str, np.ndarray]:
     return {name: column.codes[rows] + 1 for name, column in columns.items()}
 
 
+def known(*codings: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return codings of `thinned` for the cells that have a value in each of them."""
+    kept = np.logical_and.reduce([coding > 0 for coding in codings])
+    return codings if kept.all() else tuple(coding[kept] for coding in codings)
+
+
+def combinations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the values of two codings of `thinned` that occur together, (2, combinations), in their order."""
+    return np.unique(np.stack(known(first, second)), axis=1)
+
+
 def pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Count the different values of the second coding in each group of the first, (groups that occur,) int64."""
+    """Count the different values of the second coding in each group of the first, (groups that occur,) int64.
+
+    Both are of `thinned`; cells without a value in one of them are not counted.
+    """
+    first, second = known(first, second)
     width = int(second.max(initial=0)) + 1
     both = np.unique(first * width + second)
     return np.unique(both // width, return_counts=True)[1]
+
+
+def connected(first: np.ndarray, second: np.ndarray) -> bool:
+    """Tell whether the groups of two codings hang together, so that ``first + second`` has no dependent columns."""
+    from scipy import sparse
+
+    a, b = (np.unique(coding, return_inverse=True)[1] for coding in combinations(first, second))
+    if not a.size:
+        return False
+    number = int(a.max()) + int(b.max()) + 2
+    edges = sparse.coo_array((np.ones(a.size), (a, b + a.max() + 1)), shape=(number, number))
+    return sparse.csgraph.connected_components(edges, directed=False)[0] == 1
 
 
 def crossing(first: np.ndarray, second: np.ndarray) -> float:

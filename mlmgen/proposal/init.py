@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from mlmgen import io, terminal
-from mlmgen.errors import UserError
+from mlmgen.config_file import ENDINGS
+from mlmgen.errors import UserError, listing
 from mlmgen.proposal import config_text
 from mlmgen.proposal.proposal import Proposal, propose
 
@@ -30,7 +31,7 @@ def init(
     data : str
         An .h5ad file or zarr store.
     output : str
-        The configuration; the paths in it start at the working directory.
+        The configuration, its folder made; the paths in it start at the working directory.
     donor, condition, cell_type, sample : str, optional
         Columns of obs that the user knows; ``none`` for no cell type.
     force : bool
@@ -41,17 +42,28 @@ def init(
     Raises
     ------
     UserError
-        Where a configuration is there already, and as `mlmgen.proposal.proposal.propose`.
+        Where a configuration is there already or the name is not of one, and as `mlmgen.proposal.proposal.propose`.
     """
     path = Path(output)
+    _check_name(path, data)
     if path.exists() and not force:
         raise UserError("there is already a file", output, "Give another name by -o, or --force to overwrite it")
-    if not path.parent.is_dir():
-        raise UserError("there is no such folder", str(path.parent), "Make it, or give another name by -o")
     named = {"donor": donor, "condition": condition, "cell_type": cell_type, "sample": sample}
     found = propose(data, named)
     io.write_text(output, config_text.text(found, _command(data, output, named), output))
     sys.stdout.write("\n".join([*lines(found), *_next(output, found), *_problem(output)]) + "\n")
+
+
+def _check_name(path: Path, data: str) -> None:
+    """Refuse a folder, the data file, and what is no name of a configuration, which --force would overwrite."""
+    if path.is_dir() and path.suffix != ".zarr":
+        raise UserError("this is a folder", str(path), f"Give a file by -o, such as {path / 'config.yaml'}")
+    if path.exists() and os.path.exists(data) and os.path.samefile(path, data):
+        raise UserError("this is the data file itself", str(path), "Give another name by -o, such as config.yaml")
+    if path.suffix not in ENDINGS:
+        ends = f"ends in {path.suffix}" if path.suffix else "has no suffix"
+        what = f"a configuration has another kind of name: this one {ends}"
+        raise UserError(what, str(path), f"End the name in one of {listing(ENDINGS)}")
 
 
 def _command(data: str, output: str, named: dict[str, str | None]) -> str:

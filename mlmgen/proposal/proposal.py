@@ -75,9 +75,10 @@ def propose(path: str, given: Mapping[str, str | None]) -> Proposal:
     evidence = Evidence(found, looks.thinned(found), shares)
     chosen = roles.choose(evidence, {role: name for role, name in fixed.items() if role != "sample"})
     if chosen.donor is None or chosen.condition is None:
-        raise _undecided(path, evidence, obs.index, fixed)
+        raise _undecided(path, evidence, obs.index, chosen.donor is not None)
     chosen = _of_one_type(found, chosen, fixed)
     seen = structure.structure(evidence, chosen, fixed.get("sample"), obs)
+    chosen = structure.doubted(chosen, seen)
     of_type = found[chosen.cell_type] if chosen.cell_type else None
     return Proposal(
         path=path,
@@ -122,12 +123,12 @@ def _of_one_type(found: Mapping[str, Column], chosen: Roles, fixed: Mapping) -> 
     return chosen._replace(cell_type=named[0]) if named else chosen
 
 
-def _undecided(path: str, evidence: Evidence, cells, fixed: Mapping) -> UserError:
+def _undecided(path: str, evidence: Evidence, cells, has_donor: bool) -> UserError:
     """Say which columns were considered, what speaks against them, and how to name one."""
     labels = [name for name, column in evidence.columns.items() if column.could_be_labels]
     ranked = sorted(labels, key=lambda name: -roles.donor_points(evidence, name))
     seen = listing((f"{name} ({wording.against(evidence, name)})" for name in ranked), 8)
-    kind = "condition" if "donor" in fixed else "donor"
+    kind = "condition" if has_donor else "donor"
     what = f"no column of obs can be told to be the {kind}; considered: {seen or 'none has labels'}"
     hint = "" if kind == "condition" else _from_names(cells)
     option = f"If one of them is, say so: --{kind} COLUMN. "

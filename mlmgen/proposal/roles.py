@@ -19,6 +19,8 @@ LEAST_EXPLAINED = 0.05
 AS_GOOD = 0.9
 # Points below which there is no donor: neither a name nor a structure speaks for any column.
 LEAST_FOR_DONOR = 3.0
+# Share of cells with both values, from which those without are left out where two columns are compared.
+ENOUGH_KNOWN = 0.5
 # Points between the best column and the next from which a choice is sure, or likely.
 SURE, LIKELY = 2.0, 0.8
 MOST_CANDIDATES = 14  # for each role
@@ -61,15 +63,24 @@ class Evidence:
         """Tell whether the levels of a column are the combinations of two others."""
         return self._asked(
             ("product", fine, first, second),
-            lambda a, b: same_groups(self.codes[fine], looks.joined(a, b)),
-            first,
-            second,
+            lambda codes, a, b: same_groups(codes, looks.joined(a, b)),
         )
 
-    def _asked(self, key: tuple, answer, *names: str):
+    def _asked(self, key: tuple, answer):
         if key not in self.known:
-            self.known[key] = answer(*(self.codes[name] for name in names or key[1:]))
+            codes = tuple(self.codes[name] for name in key[1:])
+            found = looks.known(*codes)
+            self.known[key] = answer(*(found if len(found[0]) >= ENOUGH_KNOWN * len(codes[0]) else codes))
         return self.known[key]
+
+    def aliased(self, name: str, condition: str) -> bool:
+        """Tell whether a column beside the condition makes fixed effects that cannot be told apart."""
+        numbers = [self.columns[one].kind == "number" for one in (name, condition)]
+        if all(numbers):
+            return self.same(name, condition) and self.number(name) <= 2
+        if any(numbers):  # the number says nothing more than the factor
+            return self.inside(condition, name) if numbers[0] else self.inside(name, condition)
+        return not self._asked(("connected", name, condition), looks.connected)
 
     def number(self, name: str) -> int:
         """Return the number of levels."""
@@ -112,7 +123,8 @@ def choose(evidence: Evidence, fixed: Mapping[str, str | None]) -> Roles:
     """
     candidates = [name for name, column in evidence.columns.items() if column.could_be_labels]
     donors = _best(evidence, candidates, donor_points, fixed.get("donor"))
-    conditions = _best(evidence, candidates, condition_points, fixed.get("condition"))
+    unlike_types = [name for name in candidates if points(name, "cell_type") < 2.0]
+    conditions = _best(evidence, unlike_types, condition_points, fixed.get("condition"))
     kinds = [None, *_best(evidence, candidates, cell_type_points, None)]
     if "cell_type" in fixed:
         kinds = [fixed["cell_type"]]
@@ -129,12 +141,18 @@ def choose(evidence: Evidence, fixed: Mapping[str, str | None]) -> Roles:
         if t not in (d, c) and (of_three := _together(evidence, d, c, t)) > -90
     ]
     if not found:
-        return Roles(None, None, None, {}, {})
+        return Roles(_donor_alone(evidence, donors, fixed), None, None, {}, {})
     best = max(found, key=lambda three: three.points)  # the first of equals, in the order of the file
     of_donor = single["donor"][best.donor] + pair_points(evidence, best.donor, best.condition)
     if "donor" not in fixed and of_donor < LEAST_FOR_DONOR:
         return Roles(None, best.condition, best.cell_type, {}, {})
     return _with_confidence(evidence, best, found, fixed)
+
+
+def _donor_alone(evidence: Evidence, donors: list[str], fixed: Mapping) -> str | None:
+    """Return the donor where no column can be the condition; None where none is like one."""
+    best = max(donors, key=lambda name: donor_points(evidence, name), default=None)
+    return best if best is None or "donor" in fixed or donor_points(evidence, best) >= LEAST_FOR_DONOR else None
 
 
 def _best(evidence: Evidence, candidates: list[str], score, fixed: str | None) -> list[str]:

@@ -34,6 +34,12 @@ def counts(path: str) -> Source:
     found = io.alternatives(path, "")
     if not found:
         present = io.matrices(path)
+        n_cells, n_genes = io.shape(path, present[0]) if present else (1, 1)
+        if not n_cells or not n_genes:
+            what = f"the file has {n_cells:,} cells and {n_genes:,} genes: there is nothing to analyse"
+            raise UserError(
+                what, path, "Give the file with the raw counts of all donors; a filter may have left nothing"
+            )
         what = f"no matrix has raw counts: {listing(present) or 'there is none'}; each has fractions or negative values"
         do = "Save the counts before normalization, adata.layers['counts'] = adata.X.copy(), and write the file again"
         raise UserError(what, path, do)

@@ -2,15 +2,17 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mlmgen.errors import UserError
+from mlmgen.groups import determines
 from mlmgen.patterns import FEWEST_ROWS
+from mlmgen.proposal import columns as looks
 from mlmgen.proposal.columns import Column
 from mlmgen.proposal.roles import Evidence, Roles
-from mlmgen.proposal.vocabulary import control, points
+from mlmgen.proposal.vocabulary import SERIAL, control, points
 from mlmgen.random_terms import quoted
 from mlmgen.within_donors import completed, default_formula
 
@@ -21,6 +23,19 @@ UNPAIRED, PAIRED, OVER_TIME, OF_CELLS = "unpaired", "paired", "longitudinal", "c
 # From this share of donors with cells in several levels a variable varies within donors.
 VARIES = 0.5
 MOST_TIMES = 50
+
+
+class Recurring(NamedTuple):
+    """An id of a donor that occurs in several levels, and may stand for several donors.
+
+    ``variable`` is the column of the levels, ``levels`` the first two; ``lasting`` tells that a person has one value of
+    it by its name, otherwise the ids are serial numbers.
+    """
+
+    variable: str
+    donor: str
+    levels: tuple[str, str]
+    lasting: bool
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,11 @@ class Structure:
     methods : tuple of str
         Empty for both. Where a number varies within donors and no column names the samples, sums over samples cannot
         tell it apart.
+    repeated : str or None
+        Column of samples of which donors have several that no variable of the formula tells apart, so that the formula
+        has a level for them.
+    recurring : Recurring or None
+        Why donors in several levels may be several donors of one name.
     """
 
     kind: str
@@ -56,6 +76,8 @@ class Structure:
     by_name: bool
     contrasts: dict[str, str]
     methods: tuple[str, ...] = ()
+    repeated: str | None = None
+    recurring: Recurring | None = None
 
 
 def structure(evidence: Evidence, roles: Roles, sample: str | None, obs: "pd.DataFrame") -> Structure:
@@ -79,6 +101,8 @@ def structure(evidence: Evidence, roles: Roles, sample: str | None, obs: "pd.Dat
     says_nothing = found is not None and not sample and _follows(evidence, found, donor, condition, time)
     fixed = quoted(condition) if time in (None, condition) else f"{quoted(condition)} * {quoted(time)}"
     named = found is not None and found != donor
+    repeated = _repeated(evidence, found, donor, condition, time)
+    formula = _formula(evidence, obs, f"~ {fixed}", donor, condition, time)
     number_within = time is not None or (column.kind == "number" and evidence.crossing(donor, condition) > 0.0)
     reference, by_name = ({}, False) if column.kind == "number" else _reference(column, obs[condition])
     return Structure(
@@ -86,12 +110,22 @@ def structure(evidence: Evidence, roles: Roles, sample: str | None, obs: "pd.Dat
         time=time,
         sample=None if says_nothing or found == donor else found,
         same_sample=found if says_nothing else None,
-        formula=_formula(evidence, obs, f"~ {fixed}", donor, condition, time),
+        formula=formula if repeated is None else _with_samples(formula, donor, repeated),
         reference={} if not reference else {condition: reference[0]},
         by_name=by_name,
         contrasts=_contrasts(column, reference, None if time == condition else time),
         methods=("glmm",) if number_within and not named else (),
+        repeated=repeated,
+        recurring=_recurring(evidence, donor, condition, time),
     )
+
+
+def doubted(roles: Roles, found: Structure) -> Roles:
+    """Mark donor and design as not sure where the donors in several levels may be several of one name."""
+    if found.recurring is None:
+        return roles
+    donor = {} if roles.confidence.get("donor") == "given" else {"donor": "unsure"}
+    return roles._replace(confidence=roles.confidence | donor | {"design": "unsure"})
 
 
 def _time(evidence: Evidence, donor: str, condition: str) -> str | None:
@@ -111,7 +145,7 @@ def _time(evidence: Evidence, donor: str, condition: str) -> str | None:
 
 def _sample(evidence: Evidence, donor: str, condition: str, time: str | None) -> str | None:
     """Return a column of samples: within donors, and one condition and time each; the coarsest."""
-    constant = [donor, condition] if time in (None, condition) else [donor, condition, time]
+    constant = _known_of_samples(donor, condition, time)
     found = [
         name
         for name, column in evidence.columns.items()
@@ -122,7 +156,72 @@ def _sample(evidence: Evidence, donor: str, condition: str, time: str | None) ->
         and (points(name, "sample") >= 1.0 or evidence.is_product(name, donor, condition))
         and all(evidence.inside(name, other) for other in constant)
     ]
-    return min(found, key=evidence.number, default=None)
+    coarsest = min(found, key=evidence.number, default=None)
+    if coarsest is not None and _follows(evidence, coarsest, donor, condition, time):
+        finer = [name for name in found if points(name, "taken") and _several(evidence, name, constant)]
+        return min(finer, key=evidence.number, default=coarsest)
+    return coarsest
+
+
+def _known_of_samples(donor: str, condition: str, time: str | None) -> list[str]:
+    return [donor, condition] if time in (None, condition) else [donor, condition, time]
+
+
+def _several(evidence: Evidence, sample: str, constant: list[str]) -> bool:
+    """Tell whether donors have several samples each of the same condition and time."""
+    of_sample, donor, *others = looks.known(*(evidence.codes[name] for name in (sample, *constant)))
+    own, unit = looks.joined(donor, of_sample), donor
+    if not all(determines(own, other) for other in others):
+        return False
+    for other in others:
+        unit = looks.joined(unit, other) + 1
+    return looks.crossing(unit, of_sample) >= VARIES
+
+
+def _repeated(evidence: Evidence, sample: str | None, donor: str, condition: str, time: str | None) -> str | None:
+    """Return the column of samples that the formula needs a level for; where none lies in donors, one that recurs."""
+    constant = _known_of_samples(donor, condition, time)
+    if sample is not None and sample not in constant and _several(evidence, sample, constant):
+        return sample
+    if sample is not None and not _follows(evidence, sample, donor, condition, time):
+        return None
+    recur = [
+        name
+        for name, column in evidence.columns.items()
+        if column.could_be_labels
+        and column.missing == 0
+        and name not in constant
+        and points(name, "taken")
+        and points(name, "batch") < 2.0
+        and not evidence.inside(name, donor)
+        and _several(evidence, name, constant)
+    ]
+    return min(recur, key=evidence.number, default=None)
+
+
+def _with_samples(formula: str, donor: str, sample: str) -> str:
+    """Add the samples of a donor as a level below it."""
+    own, below = quoted(donor), quoted(sample)
+    if f"(1 | {own})" in formula:
+        return formula.replace(f"(1 | {own})", f"(1 | {own}/{below})", 1)
+    return f"{formula} + (1 | {own}:{below})"
+
+
+def _recurring(evidence: Evidence, donor: str, condition: str, time: str | None) -> Recurring | None:
+    """Return an id in several levels of what a person has one of, or a serial number that is in every level."""
+    ids = evidence.columns[donor].levels
+    serial = bool(ids) and all(SERIAL.fullmatch(name) for name in ids)
+    for name in dict.fromkeys([condition, *([time] if time else [])]):
+        levels = evidence.columns[name].levels
+        of_donor, of_level = looks.combinations(evidence.codes[donor], evidence.codes[name])
+        found, places = np.unique(of_donor, return_counts=True)
+        lasting = name == condition and points(name, "lasting") > 0.0
+        again = serial and bool((places == len(np.unique(of_level))).any())
+        if ids and levels and (places > 1).any() and (lasting or again):
+            first = found[np.argmax(places)]
+            one, other = of_level[of_donor == first][:2] - 1
+            return Recurring(name, ids[first - 1], (levels[one], levels[other]), lasting)
+    return None
 
 
 def _kind(evidence: Evidence, donor: str, condition: str, time: str | None) -> str:

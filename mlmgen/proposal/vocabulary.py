@@ -49,9 +49,20 @@ MEASURED = {
     "cellname finder fraction frac reads hashing confidence predictedscore entropy ncounts nreads hb offset weight "
     "cellcycle mapping lognormalized qc outlier filter passed keep droplet llr"
 }
+# What a person has one of: who is seen in several levels may be several persons of one name.
+LASTING = {
+    3.0: "genotype disease diseases diagnosis sex gender status group groups cohort arm casecontrol case cc phenotype "
+    "knockout ko mutation mutant strain species organism race ethnicity ancestry diseasestate diseasestatus diseased "
+    "affected health healthy healthstatus dx"
+}
+# Samples that are taken of a donor, whose names may be given anew in each: biopsy 1, 2 and 3 of everybody.
+TAKEN = {3.0: "sample samples sampleid samplename specimen biosample biopsy aliquot visit"}
+# Ids that a laboratory gives anew in every group of animals.
+SERIAL = re.compile(r"(?i:(?:bio)?rep(?:licate)?|mouse|animal)?[ _.-]?[0-9]{1,2}(?:\.0)?")
 CLUSTERS = {3.0: "cluster clusters leiden louvain seurat snn phenograph seuratclusters res"}
 ROLES = {"donor": DONOR, "condition": CONDITION, "cell_type": CELL_TYPE, "sample": SAMPLE, "batch": BATCH}
-ROLES |= {"trait": TRAIT, "time": TIME, "measured": MEASURED, "clusters": CLUSTERS}
+ROLES |= {"trait": TRAIT, "time": TIME, "measured": MEASURED, "clusters": CLUSTERS, "lasting": LASTING}
+ROLES |= {"taken": TAKEN}
 WORDS = {
     role: {word: points for points, words in table.items() for word in words.split()} for role, table in ROLES.items()
 }

@@ -31,7 +31,7 @@ def evidence(seen: Evidence, roles: Roles, structure: Structure) -> dict[str, st
         "donor": _with_doubt("donor", roles, _donor(seen, roles)),
         "condition": _with_doubt("condition", roles, _condition(seen, roles)),
         "cell_type": _with_doubt("cell_type", roles, _cell_type(seen, roles)),
-        "design": _design(seen, roles, structure),
+        "design": _design(seen, roles, structure) + _repeated(structure) + _recurring(roles, structure),
         "sample": _sample(seen, roles, structure),
     }
     if structure.methods:
@@ -47,6 +47,7 @@ def evidence(seen: Evidence, roles: Roles, structure: Structure) -> dict[str, st
 def notes(seen: Evidence, roles: Roles, structure: Structure) -> tuple[str, ...]:
     """Word what the other columns are: batches, covariates of donors, copies, measurements of cells."""
     used = {roles.donor, roles.condition, roles.cell_type, structure.sample, structure.same_sample, structure.time}
+    used |= {structure.repeated}
     used |= {name for name in seen.columns if _copies(seen, name, roles.donor)}
     others = [name for name in seen.columns if name not in used]
     worded = {name: note for name in others if (note := _note(seen, roles, name))}
@@ -91,8 +92,8 @@ def _donor(seen: Evidence, roles: Roles) -> str:
     donor, condition = roles.donor, roles.condition
     column = seen.columns[donor]
     levels = looks.pairs(seen.codes[donor], seen.codes[condition])
-    text = f"{len(column.levels):,} values, each with cells in {_range(levels)} level{'s' * int(levels.max() > 1)} of "
-    text += condition
+    plural = "s" * int(levels.max(initial=0) > 1)
+    text = f"{len(column.levels):,} values, each with cells in {_range(levels)} level{plural} of {condition}"
     text += f", {_range(column.cells)} cells; {_named(donor, 'donor')}"
     if points(donor, "donor") < 2.0 <= points(donor, "sample"):
         text += "; each sample is taken as a donor, which is right unless a donor gave several samples"
@@ -100,7 +101,7 @@ def _donor(seen: Evidence, roles: Roles) -> str:
         text += (
             f"; but {pair[0]} and {pair[1]} look like two samples of one donor: if they are, make a column of donors"
         )
-    text += f"; {column.missing:,} cells have no value, which stops a run" * (column.missing > 0)
+    text += _without(column)
     copies = [name for name in seen.columns if name != donor and _copies(seen, name, donor)]
     return text + (f"; {listing(copies)} {'says' if len(copies) == 1 else 'say'} the same" if copies else "")
 
@@ -123,14 +124,18 @@ def _condition(seen: Evidence, roles: Roles) -> str:
     donor, condition = roles.donor, roles.condition
     column = seen.columns[condition]
     if column.kind == "number" and len(column.cells) > 2:
-        return f"{_values(column)}; {_named(condition, 'condition')}"
-    both = np.unique(np.stack([seen.codes[condition], seen.codes[donor]]), axis=1)[0]
+        return f"{_values(column)}; {_named(condition, 'condition')}{_without(column)}"
+    both = looks.combinations(seen.codes[condition], seen.codes[donor])[0]
     donors = np.bincount(both, minlength=len(column.levels) + 1)[1:]
     shown = [
         f"{level} ({of_level:,} donor{'s' * int(of_level != 1)}, {cells:,} cells)"
         for level, of_level, cells in zip(column.levels, donors, column.cells, strict=True)
     ]
-    return f"{listing(shown, MOST_LEVELS)}; {_named(condition, 'condition')}"
+    return f"{listing(shown, MOST_LEVELS)}; {_named(condition, 'condition')}{_without(column)}"
+
+
+def _without(column: Column) -> str:
+    return f"; {column.missing:,} cells have no value, which stops a run" * (column.missing > 0)
 
 
 def _cell_type(seen: Evidence, roles: Roles) -> str:
@@ -154,14 +159,13 @@ def _cell_type(seen: Evidence, roles: Roles) -> str:
 
 
 def _design(seen: Evidence, roles: Roles, structure: Structure) -> str:
-    donor, condition, share = roles.donor, roles.condition, 0.0
-    share = seen.crossing(donor, condition)
-    number = seen.number(donor)
-    within = round(share * number)
+    donor, condition = roles.donor, roles.condition
+    levels = looks.pairs(seen.codes[donor], seen.codes[condition])
+    number, within = levels.size, int((levels > 1).sum())
     if structure.kind == UNPAIRED:
         return f"unpaired: each donor has one value of {condition}, so that donors are compared with donors"
     if structure.kind == PAIRED:
-        how = "paired" if share == 1.0 else "partly paired"
+        how = "paired" if within == number else "partly paired"
         return (
             f"{how}: {within} of {number} donors have cells in several levels of {condition}, which is compared "
             f"within donors; the sample of a donor is the replicate"
@@ -179,9 +183,35 @@ def _design(seen: Evidence, roles: Roles, structure: Structure) -> str:
     )
 
 
+def _repeated(structure: Structure) -> str:
+    name = structure.repeated
+    return "" if name is None else f"; donors have several samples each ({name}), so the formula has a term for them"
+
+
+def _recurring(roles: Roles, structure: Structure) -> str:
+    """Word that donors in several levels may be several donors of one name, and what to do then."""
+    if structure.recurring is None:
+        return ""
+    donor, (variable, name, (one, other), lasting) = roles.donor, structure.recurring
+    why = f"one donor rarely has several values of {variable}"
+    if not lasting:
+        why = f"ids such as {name} are often given anew in each level of {variable}"
+    text = (
+        f" (not sure, please check: {why}); if {donor} {name} of {one} and of {other} are two different donors, join "
+        f"both columns into one (donor = {variable} + {donor}) and run init again"
+    )
+    joined = structure.same_sample
+    return text + (f"; {joined} has them joined already: --donor {quoted_for_shell(joined)}" if joined else "")
+
+
 def _sample(seen: Evidence, roles: Roles, structure: Structure) -> str:
     if structure.sample is not None:
         return f"{seen.number(structure.sample):,} values, finer than donors and conditions"
+    if structure.repeated is not None:
+        return (
+            f"the ids of {structure.repeated} recur in several donors, so it cannot be named here; pseudobulk adds up "
+            f"all cells of a donor. For sums of each sample make a column of {roles.donor} and {structure.repeated}"
+        )
     if structure.same_sample is not None:
         same = "the donors" if structure.kind == UNPAIRED else "donor and condition"
         return f"{structure.same_sample} says what {same} say already"
@@ -195,14 +225,20 @@ def _note(seen: Evidence, roles: Roles, name: str) -> str:
     column = seen.columns[name]
     if column.kind in ("id", "empty", "constant") or points(name, "measured") or points(name, "cell_type") >= 2.0:
         return ""
+    condition = roles.condition
+    if points(name, "batch") >= 2.0 and column.could_be_labels:
+        return "; ".join(_batch(seen, roles, name, column))
+    other_trait = points(name, "trait") and not points(condition, "trait") and points(name, "condition") < 2.0
+    if other_trait and _copies(seen, name, condition):
+        return f"{_values(column)}; {_coincides(name, condition)}"
     same = next((role for role in (roles.donor, roles.condition, roles.cell_type) if _copies(seen, name, role)), None)
     if same is not None:
         return f"the same as {same} in other words"
     if column.kind != "number" and not column.could_be_labels:
         return ""
-    if points(name, "batch") >= 2.0 and column.could_be_labels:
-        return "; ".join(_batch(seen, roles, name, column))
     if seen.inside(roles.donor, name) and len(column.cells) > 1:
+        if seen.aliased(name, condition):
+            return f"constant in each donor ({_values(column)}); {_cannot_stand(name, condition)}"
         return f"constant in each donor ({_values(column)}); to adjust for it, add + {quoted(name)} to the formula"
     if points(name, "trait") or points(name, "time") or points(name, "condition") >= 2.0:
         return f"varies within donors ({_values(column)}); add + {quoted(name)} to the formula if it matters"
@@ -223,17 +259,41 @@ def _values(column: Column) -> str:
 
 
 def _batch(seen: Evidence, roles: Roles, name: str, column: Column) -> Iterator[str]:
-    donor, condition = roles.donor, roles.condition
-    if seen.inside(donor, name):
-        alone = int((looks.pairs(seen.codes[name], seen.codes[donor]) == 1).sum())
-        yield f"{len(column.cells):,} values, donors lie within them ({alone:,} of them have one donor)"
-        several = alone < len(column.cells)
-        term = f"(1 | {quoted(name)})" if len(column.cells) >= FEWEST_OF_RANDOM else quoted(name)
-        yield f"add + {term} to the formula if they matter" if several else "too few donors each to tell them apart"
+    donor, condition, number = roles.donor, roles.condition, len(column.cells)
+    around = seen.inside(donor, name)
+    donors = looks.pairs(seen.codes[name], seen.codes[donor])
+    alone = int((donors == 1).sum())
+    if around:
+        yield f"{number:,} values, donors lie within them ({alone:,} of them have one donor)"
     else:
-        yield f"{len(column.cells):,} values, donors have cells in {_several(seen, donor, name)} of them"
-    if seen.crossing(name, condition) == 0.0 and len(column.cells) > 1:
-        yield f"each has one value of {condition} only, so that they cannot be told apart"
+        yield f"{number:,} values, donors have cells in {_several(seen, donor, name)} of them"
+    if seen.same(name, condition):
+        yield _coincides(name, condition)
+    elif alone == number:
+        yield "too few donors each to tell them apart"
+    elif seen.crossing(name, condition) == 0.0:
+        yield f"each has one value of {condition} only; {_cannot_stand(name, condition)}"
+        if looks.pairs(seen.codes[condition], seen.codes[name]).min() > 1:
+            yield f"+ (1 | {quoted(name)}) is possible, as each value of {condition} has several of them"
+        else:
+            yield f"an effect of {name} is counted as one of {condition}"
+    elif around and number >= FEWEST_OF_RANDOM:
+        yield f"add + (1 | {quoted(name)}) to the formula if they matter"
+    elif seen.aliased(name, condition):
+        yield _cannot_stand(name, condition)
+    elif around:
+        yield f"add + {quoted(name)} to the formula if they matter"
+
+
+def _coincides(name: str, condition: str) -> str:
+    return (
+        f"{name} and {condition} cannot be told apart: an effect of {name} is counted as one of {condition}, and no "
+        "formula mends it"
+    )
+
+
+def _cannot_stand(name: str, condition: str) -> str:
+    return f"do not add + {quoted(name)}: its effects and those of {condition} cannot be told apart"
 
 
 def _several(seen: Evidence, donor: str, name: str) -> str:
@@ -241,5 +301,5 @@ def _several(seen: Evidence, donor: str, name: str) -> str:
 
 
 def _range(numbers: np.ndarray) -> str:
-    low, high = int(numbers.min()), int(numbers.max())
+    low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -106,6 +106,7 @@ def test_samples_that_are_finer_are_named(tmp_path, monkeypatch):
     obs["sample"] = obs["donor"] + np.tile(np.repeat(["_a", "_b"], 30), 8)
     config = written(tmp_path, monkeypatch, obs)
     assert (config["donor"], config["sample"]) == ("donor", "sample")
+    assert config["formula"] == "~ condition + (1 | donor/sample)"
 
 
 def test_longitudinal_gets_a_random_slope(tmp_path, monkeypatch):
@@ -352,6 +353,214 @@ def test_the_defaults_can_be_uncommented(tmp_path, monkeypatch):
     assert load(yaml.safe_load(f"{head}# {opened}")) == before
 
 
+# ---- what a design cannot tell apart
+
+
+def disease(donors: int = 12, each: int = 40) -> pd.DataFrame:
+    return cells(donors, each).rename(columns={"condition": "disease"})
+
+
+def note_of(proposal, name: str) -> str:
+    return next(note for note in proposal.notes if note.startswith(f"{name}: "))
+
+
+@pytest.mark.parametrize("name", ["batch", "seq_run", "lane", "pool", "site"])
+def test_a_batch_that_coincides_with_the_condition_is_no_copy_of_it(name, tmp_path):
+    obs = disease()
+    obs[name] = np.where(obs["disease"] == "case", "B1", "B2")
+    note = note_of(found(tmp_path, obs), name)
+    assert f"{name} and disease cannot be told apart: an effect of {name} is counted as one of disease" in note
+    assert "no formula mends it" in note
+    assert "in other words" not in note
+    assert "add +" not in note
+
+
+def test_samples_of_each_condition_in_a_batch_of_their_own(tmp_path):
+    obs = paired()
+    obs["batch"] = np.where(obs["condition"] == "stim", 1, 2)
+    assert "batch and condition cannot be told apart" in note_of(found(tmp_path, obs), "batch")
+
+
+def test_a_trait_that_coincides_with_the_condition_is_no_copy_of_it(tmp_path):
+    obs = disease()
+    obs["sex"] = np.where(obs["disease"] == "case", "F", "M")
+    obs["diagnosis"] = np.where(obs["disease"] == "case", "MS", "HC")
+    proposal = found(tmp_path, obs, condition="disease")
+    assert "sex and disease cannot be told apart" in note_of(proposal, "sex")
+    assert note_of(proposal, "diagnosis") == "diagnosis: the same as disease in other words"
+
+
+@pytest.mark.parametrize(
+    ("of_donor", "random"), [("AAABBBCCCDDD", True), ("AABBCCDDEEFF", True), ("AAABBBCCCCCC", False)]
+)
+def test_batches_inside_a_condition_are_no_fixed_effect(of_donor, random, tmp_path, monkeypatch):
+    obs = disease()
+    obs["batch"] = [of_donor[d] for d in pd.factorize(obs["donor"])[0]]
+    note = note_of(found(tmp_path, obs), "batch")
+    assert "each has one value of disease only; do not add + batch" in note
+    assert ("+ (1 | batch) is possible" in note) == random
+    with pytest.raises(UserError):
+        checked(tmp_path, monkeypatch, obs, "~ disease + batch + (1 | donor)")
+    if random:
+        checked(tmp_path, monkeypatch, obs, "~ disease + (1 | batch) + (1 | donor)")
+
+
+def checked(tmp_path: Path, monkeypatch, obs: pd.DataFrame, formula: str) -> None:
+    """Check the proposal with another formula."""
+    monkeypatch.chdir(tmp_path)
+    study(tmp_path / "study.h5ad", obs)
+    init("study.h5ad", force=True)
+    config = yaml.safe_load(Path("config.yaml").read_text())
+    Path("config.yaml").write_text(yaml.safe_dump(config | {"formula": formula}))
+    checking.check("config.yaml", cores=2)
+
+
+def test_advice_on_a_fixed_batch_is_of_full_rank(tmp_path, monkeypatch):
+    obs = disease()
+    obs["batch"] = [("AAABBBBBBCCC")[d] for d in pd.factorize(obs["donor"])[0]]
+    assert "add + batch to the formula if they matter" in note_of(found(tmp_path, obs), "batch")
+    checked(tmp_path, monkeypatch, obs, "~ disease + batch + (1 | donor)")
+    levels = dict(zip(obs["donor"].unique(), ["control", "mild", "severe"] * 4, strict=True))
+    obs["disease"] = obs["donor"].map(levels)
+    obs["batch"] = np.where(obs["disease"] == "severe", "B3", np.where(obs["donor"].isin(["P1", "P2"]), "B1", "B2"))
+    note = note_of(found(tmp_path, obs), "batch")
+    assert "do not add + batch: its effects and those of disease cannot be told apart" in note
+    with pytest.raises(UserError):
+        checked(tmp_path, monkeypatch, obs, "~ disease + batch + (1 | donor)")
+
+
+def test_a_finer_grade_of_the_condition_is_not_to_be_added(tmp_path):
+    obs = disease()
+    grades = dict(zip(obs["donor"].unique(), ["mild", "severe"] * 3 + ["none"] * 6, strict=True))
+    obs["severity"] = obs["donor"].map(grades)
+    assert "do not add + severity" in note_of(found(tmp_path, obs, condition="disease"), "severity")
+    obs["sex"] = obs["donor"].map(dict(zip(obs["donor"].unique(), "FM" * 6, strict=True)))
+    assert "add + sex to the formula" in note_of(found(tmp_path, obs, condition="disease"), "sex")
+
+
+# ---- ids that recur
+
+
+def mice(levels=("KO", "WT"), name: str = "genotype") -> pd.DataFrame:
+    obs = paired(4, 80).rename(columns={"donor": "mouse", "condition": name})
+    obs["mouse"] = obs["mouse"].str[1:].astype(int)
+    return obs.assign(**{name: obs[name].map({"stim": levels[0], "ctrl": levels[1]})})
+
+
+SAID = "are two different donors, join both columns into one (donor = {} + {}) and run init again"
+
+
+@pytest.mark.parametrize("given", [{}, {"donor": "mouse"}])
+def test_ids_that_recur_in_what_a_donor_has_one_of(given, tmp_path, monkeypatch, capsys):
+    config = written(tmp_path, monkeypatch, mice(), **given)
+    assert config["formula"] == "~ genotype + (1 | mouse) + (1 | mouse:genotype)"
+    said = "if mouse 1 of KO and of WT " + SAID.format("genotype", "mouse")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert said in printed
+    assert f"Look at the {'' if given else 'donor and the '}design first" in printed
+    assert said in " ".join(Path("config.yaml").read_text().replace("#", "").split())
+    confidence = propose("study.h5ad", given).roles.confidence
+    assert (confidence["donor"], confidence["design"]) == ("given" if given else "unsure", "unsure")
+
+
+@pytest.mark.parametrize("name", ["genotype", "Disease", "diagnosis", "sex", "SLE_status", "group"])
+def test_what_does_not_change_within_a_person(name, tmp_path):
+    obs = paired().rename(columns={"condition": name})
+    proposal = found(tmp_path, obs, condition=name)
+    assert f"one donor rarely has several values of {name}" in proposal.evidence["design"]
+    assert SAID.format(name, "donor") in proposal.evidence["design"]
+
+
+@pytest.mark.parametrize(("text", "doubted"), [("{}", True), ("rep{}", True), ("Mouse_{}", True), ("pt10{}", False)])
+def test_serial_numbers_in_every_level_of_a_treatment(text, doubted, tmp_path):
+    obs = mice(("drug", "vehicle"), "treatment").rename(columns={"mouse": "donor"})
+    obs["donor"] = [text.format(i) for i in obs["donor"]]
+    proposal = found(tmp_path, obs)
+    assert proposal.structure.kind == PAIRED
+    assert (SAID.format("treatment", "donor") in proposal.evidence["design"]) == doubted
+    assert ("design" in proposal.roles.confidence) == doubted
+
+
+def test_serial_numbers_of_unpaired_donors_are_no_doubt(tmp_path):
+    obs = disease()
+    obs["donor"] = obs["donor"].str[1:].astype(int)
+    assert "design" not in found(tmp_path, obs).roles.confidence
+
+
+def test_a_column_that_joins_ids_and_levels_is_named(tmp_path):
+    obs = mice()
+    obs["sample"] = obs["genotype"] + "_" + obs["mouse"].astype(str)
+    proposal = found(tmp_path, obs, donor="mouse")
+    assert "sample has them joined already: --donor sample" in proposal.evidence["design"]
+
+
+# ---- values that are missing
+
+
+def test_cells_without_a_condition_make_no_pairs(tmp_path):
+    obs = cells(8, 40).rename(columns={"condition": "disease"})
+    obs["sample"] = obs["donor"] + np.tile(np.repeat(["_a", "_b"], 20), 8)
+    obs["disease"] = obs["disease"].mask(np.random.default_rng(0).permutation(len(obs)) < 30)
+    proposal = found(tmp_path, obs.drop(columns="sample"))
+    assert proposal.structure.kind == UNPAIRED
+    assert proposal.structure.formula == "~ disease + (1 | donor)"
+    assert proposal.evidence["design"].startswith("unpaired: each donor has one value of disease")
+    assert "each with cells in 1 level of disease" in proposal.evidence["donor"]
+    assert "30 cells have no value, which stops a run" in proposal.evidence["condition"]
+    assert found(tmp_path, obs).structure.repeated == "sample"
+
+
+def test_cells_without_a_donor_are_no_donor(tmp_path):
+    obs = cells(8, 40)
+    obs["donor"] = obs["donor"].mask(np.random.default_rng(0).permutation(len(obs)) < 30)
+    proposal = found(tmp_path, obs)
+    assert "case (4 donors, 160 cells), control (4 donors, 160 cells)" in proposal.evidence["condition"]
+    first, second = np.array([0, 0, 1, 1, 2, 2]), np.array([1, 2, 1, 0, 1, 2])
+    assert looks.pairs(first, second).tolist() == [1, 2]
+    assert looks.crossing(first, second) == 0.5
+
+
+# ---- several samples of a donor
+
+
+def biopsies(recurring: bool = False) -> pd.DataFrame:
+    obs = disease(8, 60)
+    place = np.tile(np.repeat(["b1", "b2", "b3"], 20), 8)
+    return obs.assign(biopsy=place if recurring else obs["donor"] + "_" + place)
+
+
+@pytest.mark.parametrize("recurring", [False, True])
+@pytest.mark.parametrize("also", [False, True])
+def test_several_samples_of_a_donor_are_a_level(recurring, also, tmp_path, monkeypatch, capsys):
+    obs = biopsies(recurring)
+    obs = obs.assign(sample_name=obs["donor"].str.replace("P", "S")) if also else obs
+    config = written(tmp_path, monkeypatch, obs)
+    assert config["donor"] in ("donor", "sample_name")
+    assert config["formula"] == f"~ disease + (1 | {config['donor']}/biopsy)"
+    assert config.get("sample") == (None if recurring else "biopsy")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "several samples each (biopsy), so the formula has a term for them" in printed
+    assert ("the ids of biopsy recur" in printed) == recurring
+    assert "No errors" in printed
+
+
+def test_several_samples_of_paired_donors(tmp_path, monkeypatch):
+    obs = paired(6, 80)
+    obs["sample"] = obs["donor"] + obs["condition"] + np.tile(np.repeat(["_1", "_2"], 20), 12)
+    config = written(tmp_path, monkeypatch, obs)
+    assert config["formula"] == "~ condition + (1 | donor/sample) + (1 | donor:condition)"
+    assert config["sample"] == "sample"
+
+
+def test_several_samples_of_a_visit(tmp_path, monkeypatch):
+    obs = cells(8, 120)
+    obs["day"] = np.tile(np.repeat([0, 7, 28], 40), 8)
+    place = np.tile(np.repeat(["a", "b"], 20), 24)
+    obs["sample"] = obs["donor"] + "-d" + obs["day"].astype(str) + place
+    config = written(tmp_path, monkeypatch, obs)
+    assert config["formula"] == "~ condition * day + (1 + day | donor) + (1 | donor:sample)"
+
+
 @pytest.mark.parametrize(
     ("levels", "expected"),
     [
@@ -516,3 +725,38 @@ def test_real_configurations_pass_the_check(name, tmp_path, monkeypatch, capsys)
     assert yaml.safe_load(Path("config.yaml").read_text())["donor"] == "donor"
     checking.check("config.yaml", cores=2)
     assert "No errors" in capsys.readouterr().out
+
+
+def test_the_configuration_does_not_overwrite_the_data_or_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path(study(tmp_path / "study.h5ad", cells()))
+    before = path.read_bytes()
+    (tmp_path / "folder").mkdir()
+    os.link(path, "linked.yaml")
+    for output, message in (
+        ("study.h5ad", "this is the data file itself"),
+        ("linked.yaml", "this is the data file itself"),
+        ("notes.txt", r"ends in \.txt.*End the name in one of \.yaml"),
+        ("folder", "this is a folder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            init("study.h5ad", output, force=True)
+    assert path.read_bytes() == before
+    init("study.h5ad", "new/sub/c.yaml")
+    assert Path("new/sub/c.yaml").is_file()
+
+
+def test_a_file_without_cells_says_so(tmp_path):
+    path = study(tmp_path / "study.h5ad", cells())
+    anndata.read_h5ad(path)[:0].write_h5ad(tmp_path / "none.h5ad")
+    with pytest.raises(UserError, match="the file has 0 cells and 60 genes"):
+        propose(str(tmp_path / "none.h5ad"), {})
+
+
+def test_cell_types_are_no_condition_unless_they_are_named(tmp_path):
+    obs = cells().drop(columns="condition")
+    with pytest.raises(UserError, match="no column of obs can be told to be the"):
+        found(tmp_path, obs)
+    obs["annotation"] = np.tile(["x", "y"], len(obs) // 2)
+    given = found(tmp_path, obs, condition="cell_type", cell_type="annotation")
+    assert given.roles.condition == "cell_type"

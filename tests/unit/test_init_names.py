@@ -165,7 +165,7 @@ STUDIES = {
         ("individual",),
         ("diagnosis",),
         ("cluster",),
-        "~ diagnosis + (1 | individual)",
+        "~ diagnosis + (1 | individual/sample)",
     ),
     "Smillie 2019": (
         {
@@ -195,7 +195,7 @@ STUDIES = {
         ("Subject_Identity",),
         ("Disease_Identity",),
         ("CellType_Category", "Manuscript_Identity", "Subclass_Cell_Identity"),
-        "~ Disease_Identity + (1 | Subject_Identity)",
+        "~ Disease_Identity + (1 | Subject_Identity/Library_Identity)",
     ),
     "Mathys 2019": (
         {
