@@ -44,6 +44,7 @@ EXAMPLES = {
         ("mlmgen completion tcsh > ~/.mlmgen.tcsh", "and `source ~/.mlmgen.tcsh` in ~/.tcshrc"),
     ),
 }
+SHORTEST = 1.5  # inches of a figure: the names of the axes need as much
 WIDTH = 56  # columns of an example before what it does, where it fits
 
 
@@ -109,8 +110,8 @@ def inches(text: str) -> float:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0.5 <= number <= 100.0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of inches from 0.5 to 100")
+    if not SHORTEST <= number <= 100.0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of inches from {SHORTEST:g} to 100")
     return number
 
 

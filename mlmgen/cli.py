@@ -2,18 +2,24 @@
 
 import argparse
 import contextlib
+import errno
+import functools
 import importlib
 import os
+import re
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from mlmgen import __version__, cli_commands, cli_stages, terminal
 from mlmgen.errors import UserError, listing, nearest
 from mlmgen.progress import copied_to
 
 USER_ERROR = 2  # exit code for problems of the data or the configuration, as argparse uses for arguments
+UNWRITTEN = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+INVALID = re.compile(r"argument (\S+): invalid choice: (.+) \(choose from (.+)\)", re.DOTALL)
 INTERRUPTED = 130  # exit code of a shell for what Ctrl-C ended
 HELP = """\
 a study from the data to the report:
@@ -42,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Without the program's name; those of the process if not given.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    with standard_streams():
+        _run(arguments)
+
+
+def _run(arguments: list[str]) -> None:
     chosen = parsed(arguments)
     command, log = chosen.pop("command"), chosen.pop("log")
     module, function = (cli_commands.COMMANDS | cli_stages.STAGES)[command]
@@ -52,13 +63,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except UserError as error:
             print(terminal.error(" ".join(str(error).split()), None if log else sys.stderr), file=sys.stderr)
             sys.exit(USER_ERROR)
-        except BrokenPipeError:  # `mlmgen gene ... | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
-        except Exception:  # our own bug: the log needs its traceback too
+        except Exception as error:  # our own bug: the log needs its traceback too
+            if _is_of_stdout(error):
+                raise
             traceback.print_exc()
             sys.exit(1)
+
+
+@contextlib.contextmanager
+def standard_streams() -> Iterator[None]:
+    """Write what stdout can take: a question mark for a letter of another encoding, and nothing where nobody reads on.
+
+    Where it cannot be written, one line says so.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if not _is_of_stdout(error):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
+        if not isinstance(error, BrokenPipeError):  # `mlmgen gene ... | head`
+            what = f"cannot write the output: {os.strerror(error.errno)}. Free the disk or write to another place"
+            print(terminal.error(what, sys.stderr), file=sys.stderr)
+            sys.exit(USER_ERROR)
+
+
+def _is_of_stdout(error: BaseException) -> bool:
+    """Tell whether a stream could not be written; errors of files have their name."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in UNWRITTEN
 
 
 def parsed(arguments: list[str]) -> dict:
@@ -115,4 +155,15 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title=title, prog="mlmgen")
     cli_commands.add(commands)
     cli_stages.add(commands)
+    for one in commands.choices.values():
+        one.error = functools.partial(_refuse, one)
     return top
+
+
+def _refuse(one: argparse.ArgumentParser, message: str) -> NoReturn:
+    """Print what is wrong with the arguments of a command, of a misspelt choice the nearest, and exit."""
+    if found := INVALID.fullmatch(message):
+        name, given, allowed = found[1], found[2], [choice.strip(" '") for choice in found[3].split(",")]
+        do = f"{nearest(given[1:-1], allowed)}Choose one of {listing(allowed, 20)}"
+        message = f"argument {name}: there is no {given}. {do}"
+    argparse.ArgumentParser.error(one, message)

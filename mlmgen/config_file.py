@@ -6,6 +6,7 @@ from pathlib import Path
 from mlmgen.errors import UserError, listing, nearest
 
 ENDINGS = (".yaml", ".yml", ".json")
+KINDS = {str: "text", list: "a list", int: "a number", float: "a number"}
 EXAMPLE = "`mlmgen init DATA.h5ad` writes a configuration for your data"
 
 
@@ -32,7 +33,7 @@ def read(path: str | os.PathLike) -> dict:
             _problem(error), _place(path, error), "Correct that line; texts with : or # need quotes"
         ) from None
     if not isinstance(found, dict):
-        kind = "is empty" if found is None else f"holds {type(found).__name__}, not keys with values"
+        kind = "is empty" if found is None else f"holds {KINDS.get(type(found), 'one value')}, not keys with values"
         raise UserError(f"the configuration {kind}", str(path), f"Give lines such as 'donor: patient'. {EXAMPLE}")
     odd = [key for key in found if not isinstance(key, str)]
     if odd:

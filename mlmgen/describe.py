@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlmgen import description, io, provenance
+from mlmgen import columns, description, io, provenance
 from mlmgen.errors import UserError, listing
 from mlmgen.io import runs, sealed
 from mlmgen.run_report import PROVENANCE, RECORDS, RUN, earlier
@@ -17,6 +17,10 @@ GIVE = (
     f"{CONTRASTS}, {PROVENANCE} or {RUN} in it"
 )
 TABLES = (".parquet", ".tsv.gz")
+OF_RUN = {f"{name}{suffix}" for name in columns.TABLES for suffix in TABLES}
+# Of a run, beside the tables of its provenance; the last are made of the tables and say nothing of themselves.
+OTHERS = ("design.parquet", "design.tsv.gz", "report.html")
+SILENT = ("summary.txt", "report.html")
 # Records of all cell types together, which say only the settings of the stage that wrote them.
 OF_ALL_CELLS = {"Cells": "split", "Factors": "prepare"}
 PIECE = 1 << 22  # bytes read at a time where every byte is looked at
@@ -58,7 +62,12 @@ def described(path: Path) -> dict:
         return _contrasts(path)
     kinds = {".npz": _record, ".h5ad": _prepared, ".h5": _runs}
     if path.suffix in kinds:
+        if not sealed.is_sealed(path):
+            what = "this is not a file that a run of mlmgen has made, or its end is missing"
+            raise UserError(what, str(path), GIVE)
         return kinds[path.suffix](path)
+    if path.name in SILENT:
+        raise UserError("this kind of file says nothing of its origin", str(path), f"Give the folder, {path.parent}")
     raise UserError("only files that mlmgen has written can be described", str(path), GIVE)
 
 
@@ -126,7 +135,8 @@ def _folder(folder: Path) -> dict:
     warnings += [*_of_files(folder, files, found), *_of_others(folder, files, found), *_of_times(folder, found)]
     shards = {name: _shards(folder, one["slug"], found["methods"]) for name, one in found["cell_types"].items()}
     cell_types = {name: one | {"shards": shards[name]} for name, one in found["cell_types"].items()}
-    known = found | {"files": files, "cell_types": cell_types, "wall": wall}
+    others = [name for name in OTHERS if name not in files and (folder / name).is_file()]
+    known = found | {"files": files, "others": others, "cell_types": cell_types, "wall": wall}
     return {"kind": "run", "path": str(folder), **known, "warnings": warnings}
 
 
@@ -138,7 +148,7 @@ def _unfinished(folder: Path) -> dict:
         folders = dict.fromkeys(path.parent for path in files[stage])
         files[stage] = [path for one in folders for path in _current(one, of_tables=False)]
     present = {stage: len(paths) for stage, paths in files.items() if paths}
-    tables = sorted(path.name for path in folder.iterdir() if path.name.endswith(TABLES))
+    tables = sorted(path.name for path in folder.iterdir() if path.name in OF_RUN)
     if not present and not tables:
         raise UserError("there is nothing of mlmgen in this folder", str(folder), GIVE)
     warnings = [f"there is no {PROVENANCE}, which is written when all tables are complete: {RUN_AGAIN}"]

@@ -16,9 +16,10 @@ def lines(found: dict) -> Iterator[str]:
     yield f"{terminal.bold(found['path'])}: {_heading(found)}"
     yield from _origin(found)
     if found["kind"] == "unfinished run":
-        yield from _block("done so far", (f"{stage}: {n:,} files" for stage, n in found["done"].items()))
+        yield from _block("done so far", (f"{stage}: {_number(n, 'file')}" for stage, n in found["done"].items()))
     yield from _block("cell types", (_cell_type(name, one) for name, one in _cell_types(found)))
     yield from _block("tables", (_file(name, one) for name, one in found.get("files", {}).items()))
+    yield from _block("beside the tables", found.get("others", []))
     yield from _block("left out", _left_out(found.get("left_out", {})))
     yield from _block("arrays", (f"{name} {shape}" for name, shape in found.get("arrays", {}).items()))
     if found.get("wall"):
@@ -42,7 +43,8 @@ def _heading(found: dict) -> str:
         seen = f"{found['n_cells']:,} cells, {found['n_genes']:,} genes, {found['runs']:,} runs"
         return f"counts of {found['cell_type']} in the order of the input, {seen}"
     if found["kind"] == "prepared":
-        seen = f"{found['n_cells']:,} cells, {found['n_donors']:,} donors, {found['genes']:,} genes"
+        numbers = ((found["n_cells"], "cell"), (found["n_donors"], "donor"), (found["genes"], "gene"))
+        seen = ", ".join(_number(*one) for one in numbers)
         skipped = f"; skipped: {found['skipped']}" if found["skipped"] else ""
         return f"counts of {found['cell_type']}, {seen}, {found['counts']:,.0f} counts{skipped}"
     return found["kind"]
@@ -61,6 +63,10 @@ def _about(record: dict) -> Iterator[str]:
 def _left_out(reasons: dict[str, dict[str, str]]) -> Iterator[str]:
     for cell_type, of_one in reasons.items():
         yield from (f"{cell_type}, {name}: {reason}" for name, reason in of_one.items())
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n:,} {what}" + "s" * (n != 1)
 
 
 def _row(name: str, text: object) -> str:
@@ -121,7 +127,9 @@ def _cell_types(found: dict) -> Iterable[tuple[str, dict]]:
 
 def _cell_type(name: str, one: dict) -> str:
     shards = ", ".join(f"{method} {n}" for method, n in one.get("shards", {}).items())
-    text = f"{name}: {one['n_cells']:,} cells, {one['n_donors']:,} donors" + (f", shards: {shards}" if shards else "")
+    text = f"{name}: {_number(one['n_cells'], 'cell')}, {_number(one['n_donors'], 'donor')}" + (
+        f", shards: {shards}" if shards else ""
+    )
     return f"{text}; skipped: {one['skipped']}" if one.get("skipped") else text
 
 
@@ -132,15 +140,16 @@ def _file(name: str, one: dict) -> str:
 
 def _wall(wall: dict) -> Iterator[str]:
     host = wall["host"]
-    cores = f", {wall['cores']} cores" if wall["cores"] else ""
-    yield _row("ran", f"{wall['started']}, {duration(wall['seconds'])}, {wall['jobs']:,} jobs{cores}")
+    cores = f", {_number(wall['cores'], 'core')}" if wall["cores"] else ""
+    yield _row("ran", f"{wall['started']}, {duration(wall['seconds'])}, {_number(wall['jobs'], 'job')}{cores}")
     yield _row("on", f"{host['name']}, {host['cpu']}, {host['cpus']} CPUs, {host['system']}")
     yield from _block("time and memory of the jobs", (_rule(name, one) for name, one in wall["rules"].items()))
 
 
 def _rule(name: str, one: dict) -> str:
     memory = f", at most {one['memory_mb']:,.0f} MB" if one["memory_mb"] is not None else ""
-    return f"{name}: {one['jobs']:,} jobs, {duration(one['seconds'])} in all, longest {one['longest']:,.1f} s{memory}"
+    jobs = _number(one["jobs"], "job")
+    return f"{name}: {jobs}, {duration(one['seconds'])} in all, longest {one['longest']:,.1f} s{memory}"
 
 
 def _settings(stages: dict) -> Iterator[str]:

@@ -152,7 +152,7 @@ class Findings:
         Raises
         ------
         UserError
-            Where there is no table of this name, or its file is missing or damaged.
+            Where there is no table of this name, or its file is missing, damaged or may not be read.
         """
         import pandas as pd
         from pyarrow import ArrowException
@@ -166,6 +166,8 @@ class Findings:
             return pd.read_parquet(path)
         except FileNotFoundError:
             raise UserError("the table is missing", str(path), RUN) from None
+        except PermissionError:
+            raise UserError("this file may not be read", str(path), "Ask its owner for read permission") from None
         except (ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"the table is damaged: {reason}", str(path), "Delete it and run again") from None

@@ -294,8 +294,10 @@ def simulate(output: str, seed: int, threads: int) -> None:
     """
     from mlmgen.simulate import demo
 
+    if not output.endswith(".h5ad"):
+        what = "the demo data set is an .h5ad file, and this name is of another kind"
+        raise UserError(what, output, f"Give a name such as {Path(output).stem or 'demo'}.h5ad")
     data = demo(seed)
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
     with io.atomic(output) as temporary:
         data.write_h5ad(temporary)
     say(f"simulate: {output}, {data.n_obs:,} cells x {data.n_vars:,} genes")

@@ -1,5 +1,6 @@
 """The command export: results as a file that other packages take."""
 
+import os
 from pathlib import Path
 
 from mlmgen import io
@@ -52,7 +53,8 @@ def export(
     Raises
     ------
     UserError
-        For an unknown format, a choice that the format or the run does not have, and a suffix that does not fit.
+        For an unknown format, a choice that the format or the run does not have, a suffix that does not fit, and an
+        output that holds the data or is of the run.
     """
     choice.allowed_name(to, FORMATS, "--to")
     given = {"cell_type": cell_type, "contrast": contrast, "method": method, "symbols": symbols}
@@ -64,6 +66,7 @@ def export(
         raise UserError(f"{to} does not go with {INTO}", INTO, f"Leave {INTO} out, or write --to {ANNDATA}")
     _check_suffix(output, H5AD if to in (ANNDATA, PSEUDOBULK) else tuple(TEXT))
     findings = read(results)
+    _check_place(findings, output, into)
     if to in (ANNDATA, PSEUDOBULK):
         if to == PSEUDOBULK:
             made = sums.pseudobulk(findings, **given)
@@ -85,6 +88,19 @@ def _table(findings: Findings, to: str, given: dict):
         return matrix.statistic_matrix(findings, **given).T, "gene"
     table = tables.FORMATS[to](findings, **given)
     return table, None if {"gene", "variable"} & set(table.columns) else "gene"
+
+
+def _check_place(findings: Findings, output: str, into: str | None) -> None:
+    """Refuse to overwrite the data, or a table of the run."""
+    data, folder = Path(findings.provenance["input"]["path"]), findings.folder
+    taken = {
+        f"the file of {INTO}": [into or ""],
+        "the data that the run has read": [data, folder.resolve().parent.parent / data],
+        "a table of the run": [folder / name for name in findings.provenance["files"]],
+    }
+    for what, places in taken.items():
+        if os.path.exists(output) and any(os.path.samefile(one, output) for one in places if os.path.exists(one)):
+            raise UserError(f"this would overwrite {what}", f"--output {output}", "Give another name")
 
 
 def _check_suffix(output: str, allowed: tuple[str, ...]) -> None:

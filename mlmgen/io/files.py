@@ -14,9 +14,14 @@ from pathlib import Path
 from mlmgen.errors import UserError
 
 # What the user can mend; any other failure to write is a bug.
-WRITE_FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+FULL = {errno.ENOSPC, errno.EDQUOT}
+WRITE_FAILURES = {*FULL, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+# Of the place itself: a folder of this name, a file in place of a folder, a name that cannot be.
+NO_PLACE = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG, errno.ENOTEMPTY}
 TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.tmp")
 SEAL = "sha256"  # key of a JSON file: checksum of the others
+UNREADABLE = "Ask its owner for read permission"
+IF_OURS = "If a run of mlmgen made it, delete it and run again"
 NAME_KEPT = 80  # characters of the final name in the temporary one, which must stay below 255 bytes
 
 
@@ -38,7 +43,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     Raises
     ------
     UserError
-        Where the disk is full or the folder may not be written.
+        Where the disk is full, the folder may not be written, or there can be no such file.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -126,10 +131,17 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in WRITE_FAILURES:
+        if error.errno not in WRITE_FAILURES and not (error.errno in NO_PLACE and _is_of(error, path)):
             raise
-        do = "Free the disk or choose another folder"
+        do = "Free the disk or choose another folder" if error.errno in FULL else "Choose another place"
         raise UserError(f"cannot write: {os.strerror(error.errno)}", str(path), do) from error
+
+
+def _is_of(error: OSError, path: Path) -> bool:
+    """Tell whether an error is about a path, the temporary one beside it or in it, or a folder above."""
+    named = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    named += [name for name in (error.filename, error.filename2) if isinstance(name, Path)]
+    return any(name in path.parents or name.parent in (path, path.parent) for name in named)
 
 
 def delete_leftovers(folder: str | os.PathLike, before: float) -> list[str]:
@@ -225,7 +237,11 @@ def read_json(path: str | os.PathLike):
     except FileNotFoundError:
         raise UserError("there is no such file", str(path), "Run the stage that writes it first") from None
     except ValueError as error:
-        raise UserError(f"this is not a JSON file: {error}", str(path), "Delete it and run again") from None
+        raise UserError(f"this is not a JSON file: {error}", str(path), IF_OURS) from None
+    except PermissionError:
+        raise UserError("this file may not be read", str(path), UNREADABLE) from None
+    if isinstance(content, dict) and SEAL not in content:
+        raise UserError("this is not a file that a run of mlmgen has made", str(path), IF_OURS)
     if isinstance(content, dict) and content.pop(SEAL, None) != _digest_of_json(content):
         raise UserError("the file has changed since it was written", str(path), "Delete it and run again")
     return content

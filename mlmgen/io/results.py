@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlmgen.errors import UserError
-from mlmgen.io.files import atomic
+from mlmgen.io.files import IF_OURS, UNREADABLE, atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,8 +94,8 @@ def read_provenance(path: str | os.PathLike) -> tuple[dict | None, int]:
             return (None if found is None else json.loads(found)), file.metadata.num_rows
     except FileNotFoundError:
         raise UserError("there is no such file", str(path), "Run the workflow first") from None
+    except PermissionError:
+        raise UserError("this file may not be read", str(path), UNREADABLE) from None
     except (ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"this is not a complete parquet file: {reason}", str(path), "Delete it and run again"
-        ) from None
+        raise UserError(f"this is not a complete parquet file: {reason}", str(path), IF_OURS) from None

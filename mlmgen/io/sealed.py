@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from mlmgen.errors import UserError
+from mlmgen.io.files import IF_OURS, UNREADABLE
 
 BLOCK = 1 << 18  # bytes that one checksum covers: little more is read than asked for
 TRAILER = struct.Struct("<QQ32s8s")  # bytes and blocks sealed; sha256 of the checksums and these two; MAGIC
@@ -35,6 +36,13 @@ def seal(path: str | os.PathLike) -> None:
         file.write(packed + TRAILER.pack(size, len(sums), hashlib.sha256(packed + counts).digest(), MAGIC))
 
 
+def is_sealed(path: str | os.PathLike) -> bool:
+    """Tell whether a file ends as those that mlmgen has sealed, sound or damaged; False where its end is missing."""
+    with open(path, "rb") as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - len(MAGIC), 0))
+        return file.read() == MAGIC
+
+
 class Sealed(io.RawIOBase):
     """A sealed file for reading: its content without the seal, each block checked when it is first touched.
 
@@ -45,13 +53,16 @@ class Sealed(io.RawIOBase):
     Raises
     ------
     UserError
-        Where the seal is missing or damaged; when reading, where a block is.
+        Where it may not be read, the seal is missing or damaged; when reading, where a block is.
     """
 
     def __init__(self, path: str | os.PathLike):
         super().__init__()
         self.path, self.place = os.fspath(path), 0
-        self.file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed with this one)
+        try:
+            self.file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed with this one)
+        except PermissionError:
+            raise UserError("this file may not be read", self.path, UNREADABLE) from None
         try:
             self.size, self.sums, self.digest = self._read_seal()
         except BaseException:
@@ -62,10 +73,10 @@ class Sealed(io.RawIOBase):
     def _read_seal(self) -> tuple[int, np.ndarray, str]:
         whole = os.fstat(self.file.fileno()).st_size
         if whole < TRAILER.size:
-            raise self.damaged(f"it is cut after {whole:,} bytes" if whole else "it is empty")
+            raise self._unsealed(f"it is cut after {whole:,} bytes" if whole else "it is empty")
         size, blocks, digest, magic = TRAILER.unpack(self._exactly(whole - TRAILER.size, TRAILER.size))
         if magic != MAGIC:
-            raise self.damaged("its last bytes are missing, or another version of mlmgen wrote it")
+            raise self._unsealed("its last bytes are missing, or another version of mlmgen wrote it")
         if blocks != -(-size // BLOCK) or size + 4 * blocks + TRAILER.size != whole:
             raise self.damaged(f"it has {whole:,} bytes, which is not what was written")
         packed = self._exactly(size, 4 * blocks)
@@ -76,6 +87,9 @@ class Sealed(io.RawIOBase):
     def damaged(self, why: str) -> UserError:
         """Word an error about this file."""
         return UserError(f"the file is damaged or not mlmgen's: {why}", self.path, AGAIN)
+
+    def _unsealed(self, why: str) -> UserError:
+        return UserError(f"the file is damaged or not mlmgen's: {why}", self.path, IF_OURS)
 
     def _exactly(self, start: int, length: int) -> bytes:
         parts = []

@@ -1,6 +1,7 @@
 """Which rows of which table a figure shows."""
 
 import os
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ WORDS = {
     "by": ("variable of the samples", "by, --by"),
 }
 OF_FAMILY = {"bernoulli": "log2 odds ratio", "gaussian": "difference, log2 of (1 + scaled count)"}
+NAME = re.compile(r"[A-Za-z_]\w*")
 FOLD_CHANGE = "log2 fold change"
 
 
@@ -83,7 +85,7 @@ def chosen(source: Source, table: str, **wanted: str | None) -> Chosen:
     return Chosen(
         rows,
         *(here.get(name, "") for name in ("cell_type", "contrast", "method")),
-        effect_word(found, here.get("method", "")),
+        effect_word(found, here.get("method", ""), here.get("contrast", "")),
         found,
     )
 
@@ -114,9 +116,21 @@ def choice(name: str, wanted: str | None, present: Sequence[str], found: Finding
     return results.choose(wanted, tuple(present), *WORDS[name])
 
 
-def effect_word(found: Findings | None, method: str) -> str:
-    """Say what ``log2fc`` is."""
-    return OF_FAMILY.get(found.family, FOLD_CHANGE) if found is not None and method == "glmm" else FOLD_CHANGE
+def effect_word(found: Findings | None, method: str, contrast: str = "") -> str:
+    """Say what ``log2fc`` is, of a slope per unit of which variable."""
+    if found is None:
+        return FOLD_CHANGE
+    word = OF_FAMILY.get(found.family, FOLD_CHANGE) if method == "glmm" else FOLD_CHANGE
+    slope = next((name for name in _expressions(found, contrast) if NAME.fullmatch(name)), None)
+    return word if slope is None else f"{word} per unit of {slope}"
+
+
+def _expressions(found: Findings, contrast: str) -> list[str]:
+    """Return what the configuration says of a contrast; a name alone is the slope of a number."""
+    resolved = (one for rows in found.contrasts_json.get("cell_types", {}).values() for one in rows)
+    return [
+        one["expression"].strip() for one in resolved if one["name"] == contrast and isinstance(one["expression"], str)
+    ]
 
 
 def genes_among(rows: pd.DataFrame, names: Sequence[str], found: Findings | None) -> list[str]:

@@ -85,7 +85,7 @@ def draw_volcano(ax: Axes, one: Chosen, fdr: float, top: int, genes: Sequence[st
     x, y = rows["log2fc"].to_numpy(), evidence(rows["pvalue"].to_numpy())
     called = _called_points(ax, rows, x, y, fdr)
     _threshold(ax, rows, called, fdr)
-    room = max(0.08 * np.ptp(x), 0.3)
+    room = 0.08 * np.ptp(x) or 0.3
     ax.set_xlim(min(x.min(), 0.0) - room, max(x.max(), 0.0) + room)
     ax.set_ylim(-0.02 * max(y.max(), 1.0), max(y.max(), 1.0) * 1.08)
     ax.axvline(0.0, color=PALE, linewidth=0.6, zorder=0)
@@ -149,7 +149,7 @@ def draw_ma(ax: Axes, one: Chosen, fdr: float, top: int, genes: Sequence[str] | 
     x, y = rows["mean_count"].to_numpy(), rows["log2fc"].to_numpy()
     ax.set_xscale("log")
     called = _called_points(ax, rows, x, y, fdr)
-    room = max(0.08 * np.ptp(y), 0.3)
+    room = 0.08 * np.ptp(y) or 0.3
     ax.set_ylim(min(y.min(), 0.0) - room, max(y.max(), 0.0) + room)
     ax.set_xlim(x.min() / 1.4, x.max() * 1.8)
     plain_numbers(ax.xaxis)

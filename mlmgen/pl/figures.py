@@ -108,7 +108,7 @@ def _title(*parts: str) -> str:
 
 def _of_test(found: Findings, test: Test) -> Figure:
     """Draw what one test found: effects and p-values."""
-    one = Chosen(test.rows, *test[:3], effect_word(found, test.method), found)
+    one = Chosen(test.rows, *test[:3], effect_word(found, test.method, test.contrast), found)
     joint = test.rows["log2fc"].isna().all()  # no effect to draw
     title = _title(test.cell_type, test.contrast, METHOD_WORDS[test.method])
     figure, axes = _panels(1 if joint else 2, 2, title, fixed=True)

@@ -1,5 +1,6 @@
 """The donors of one gene: their expression, and the effects that the model gives them."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -185,7 +186,8 @@ def _variable(found: Findings, samples: pd.DataFrame, wanted: str | None) -> str
     there = tuple(name for name in samples.columns if name not in own)
     if wanted is not None:
         return choice("by", wanted, there)
-    there = sorted(there, key=lambda name: (at := found.provenance["formula"].find(name)) < 0 or at)
+    formula = found.provenance["formula"]
+    there = sorted(there, key=lambda name: at if (at := formula.find(name)) >= 0 else math.inf)
     factors = [name for name in there if not pd.api.types.is_numeric_dtype(samples[name])]
     return next(iter([*factors, *there]), None)
 

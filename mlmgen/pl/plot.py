@@ -3,13 +3,17 @@
 import inspect
 
 import matplotlib
+import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 
-from mlmgen import pl
+from mlmgen import findings, pl
 from mlmgen.errors import UserError, listing, nearest
+from mlmgen.findings import Findings
 from mlmgen.pl import saving
 from mlmgen.progress import say
 
+OF_EFFECTS = ("volcano", "ma", "forest", "concordance")
 OPTIONS = ("cell_type", "contrast", "method", "gene", "component", "term", "by")
 
 
@@ -45,7 +49,8 @@ def plot(
     Raises
     ------
     UserError
-        For a kind or suffix that does not exist, an option that the kind does not take, and as the function.
+        For a kind or suffix that does not exist, an option that the kind does not take, where there
+        is nothing to draw, and as the function.
     """
     saving.format_of(output)
     function, given = function_of(kind), {name: one for name, one in options.items() if one is not None}
@@ -56,12 +61,44 @@ def plot(
             raise UserError(f"{kind} takes no {_option(name)}", "the command", f"It takes {listing(have)}")
     if "gene" in takes and "gene" not in given:
         raise UserError(f"{kind} draws one gene, and none is given", "the command", "Add --gene with a name or symbol")
+    found = findings.read(results)
     matplotlib.use("Agg")  # no screen is needed
     with saving.settings():
-        axes = function(results, **given, figsize=(width, height))
+        axes = function(found, **given, figsize=(width, height))
+        if not axes.has_data():
+            plt.close(axes.figure)
+            raise _nothing(found, kind, given, " ".join(text.get_text() for text in axes.texts))
         saving.save(axes.figure, output, dpi)
         plt.close(axes.figure)
     say(f"plot: {output}")
+
+
+def _nothing(found: Findings, kind: str, given: dict[str, str], said: str) -> UserError:
+    """Word why a figure would be empty; in a notebook the axes say it."""
+    effects, said = _about(found.effects, given), " ".join(said.split())
+    if effects["log2fc"].isna().all() and effects["pvalue"].notna().any() and kind in OF_EFFECTS:
+        what = "a joint test has a p-value of each gene and no effect that could be drawn"
+        return UserError(what, f"mlmgen plot {kind}", "Draw qq or pvalue-histogram, or give another --contrast")
+    if "gene" not in given:
+        return UserError(f"there is nothing to draw: {said}", f"mlmgen plot {kind}", "Choose other rows")
+    gene = found.gene(given["gene"])
+    fits = found.fits[(found.fits["gene"] == gene).to_numpy()]
+    fitted = tuple(dict.fromkeys(fits["cell_type"][np.isfinite(fits["loglik"].to_numpy())]))
+    if given.get("cell_type", "") in fitted:
+        return UserError(f"there is nothing to draw: {said}", f"mlmgen plot {kind}", "See `mlmgen gene` for this gene")
+    wanted = {name: one for name, one in given.items() if name in ("cell_type", "method")}
+    reasons = listing(dict.fromkeys(one for one in _about(fits, wanted)["reason"] if one), 2)
+    what = f"{found.gene_name(gene)} was not fitted in {given.get('cell_type', 'any cell type')}: {reasons or said}"
+    do = f"It was fitted in {listing(fitted)}: give one by --cell-type" if fitted else "Choose another gene"
+    return UserError(what, f"mlmgen plot {kind}", do)
+
+
+def _about(table: pd.DataFrame, given: dict[str, str]) -> pd.DataFrame:
+    """Return the rows of a table that were asked for."""
+    for name in ("cell_type", "contrast", "method"):
+        if name in given and name in table.columns:
+            table = table[(table[name] == given[name]).to_numpy()]
+    return table
 
 
 def function_of(kind: str):

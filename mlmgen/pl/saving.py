@@ -17,6 +17,8 @@ SETTINGS = {
     "svg.hashsalt": "mlmgen",  # ids that would be random
     "legend.loc": "upper right",
 }
+FINEST = 2400  # dots per inch: what printers take
+PIXELS = 1 << 16  # of a side of a picture: matplotlib's limit
 # What would be the time.
 METADATA = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
@@ -50,7 +52,24 @@ def save(figure: Figure, path: str | os.PathLike, dpi: float) -> None:
         Ends in ``.pdf``, ``.svg`` or ``.png``.
     dpi : float
         Dots per inch of ``.png``, and of the parts of the others that are pictures.
+
+    Raises
+    ------
+    UserError
+        For more dots than `FINEST`, or more pixels than a picture can have.
     """
     kind = format_of(path)
+    _check_pixels(figure, dpi)
     with io.atomic(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=dpi, metadata=METADATA[kind])
+
+
+def _check_pixels(figure: Figure, dpi: float) -> None:
+    where = "--dpi, --width and --height"
+    if dpi > FINEST:
+        raise UserError(f"{dpi:g} dots per inch are more than a printer has", where, f"Give at most {FINEST:,}")
+    width, height = figure.get_size_inches()
+    if max(width, height) * dpi >= PIXELS:
+        what = f"{width:g} x {height:g} inches with {dpi:g} dots per inch are too many pixels"
+        most = int((PIXELS - 1) / max(width, height))
+        raise UserError(what, where, f"For this size give at most --dpi {most:,}")

@@ -230,3 +230,46 @@ def test_the_console_command_and_the_module_agree():
         program = [str(Path(sys.executable).parent / command[0]), *command[1:], "--version"]
         run = subprocess.run(program, capture_output=True, text=True, check=True)
         assert run.stdout.startswith("mlmgen ")
+
+
+def test_misspelt_choices_name_the_nearest(capsys):
+    for words, near in ((["plot", "volcan", "r", "-o", "a.pdf"], "volcano"), (["completion", "bsh"], "bash")):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(words)
+        assert stop.value.code == 2
+        assert f"there is no {words[1]!r}. Did you mean {near!r}? Choose one of" in capsys.readouterr().err
+
+
+def test_output_that_cannot_be_written_is_one_line():
+    code = "from mlmgen import cli; cli._run = lambda words: print('x' * int(words[0])); cli.main()"
+    for n in ("5", "100000"):
+        with open("/dev/full", "w") as full:
+            run = subprocess.run([sys.executable, "-c", code, n], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert run.returncode == 2
+        assert run.stderr.startswith("mlmgen: error: cannot write the output: No space left on device.")
+        assert run.stderr.count("\n") == 1
+
+
+def test_letters_of_another_encoding_and_readers_that_stop():
+    code = "from mlmgen import cli; cli._run = lambda words: print('\u2588' * 100000); cli.main([])"
+    program = [sys.executable, "-c", code]
+    given = os.environ | {"PYTHONIOENCODING": "ascii"}
+    run = subprocess.run(program, env=given, capture_output=True, text=True)
+    assert (run.returncode, run.stdout[:3], run.stderr) == (0, "???", "")
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(["simulate", "--output", "demo.txt"], "Give a name such as demo.h5ad")]
+)
+def test_outputs_of_another_kind_are_refused(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "prepare_environment", lambda threads: None)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import mlmgen
+from mlmgen import io
 from mlmgen.errors import UserError
 from mlmgen.findings import choose
 from tests.unit.finished import GENES, finished_run, paired_study
@@ -100,3 +101,15 @@ def test_choices_fall_on_the_only_one():
         choose("stim_ctrl", ("stim_vs_ctrl", "b"), "contrast", "--contrast")
     with pytest.raises(UserError, match="there is no cell type with results"):
         choose(None, (), "cell type", "--cell-type")
+
+
+def test_files_that_may_not_be_read_are_not_called_damaged(run, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pd, "read_parquet", refuse)
+    with pytest.raises(UserError, match=r"this file may not be read.*Ask its owner"):
+        run.table("effects")
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", refuse)
+    with pytest.raises(UserError, match=r"this file may not be read.*Ask its owner"):
+        io.read_provenance(run.folder / "effects.parquet")

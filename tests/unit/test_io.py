@@ -451,3 +451,15 @@ def test_what_is_written_as_settings_is_sorted(tmp_path):
     with h5py.File(prepared(tmp_path, built=design())) as file:
         text = file["uns/mlmgen/settings"].asstr()[()]
     assert text == json.dumps(META["settings"], sort_keys=True)
+
+
+def test_places_that_cannot_be_files_are_said(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "folder", tmp_path / "file" / "a", tmp_path / "file" / "b" / "a", tmp_path / ("a" * 300)):
+        with pytest.raises(UserError, match="cannot write") as error:
+            io.write_text(path, "x")
+        assert error.value.do == "Choose another place"
+    with pytest.raises(FileNotFoundError), io.atomic(tmp_path / "x"):
+        (tmp_path / "other" / "missing").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -504,9 +504,19 @@ def test_what_cannot_be_described(made, tmp_path):
     cases = {
         tmp_path / "absent": "no such file",
         tmp_path / "empty": "nothing of mlmgen",
-        made.folder / "summary.txt": "only files",
+        made.folder / "summary.txt": "says nothing of its origin.*Give the folder",
+        tmp_path / "exports": "nothing of mlmgen",
+        tmp_path / "foreign.h5ad": "not a file that a run of mlmgen has made.*Give the folder of a run",
+        tmp_path / "foreign" / "contrasts.json": "not a file that a run of mlmgen has made",
+        tmp_path / "notes.docx": "only files",
     }
     (tmp_path / "empty").mkdir()
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports" / "deseq2.tsv.gz").write_text("x")
+    (tmp_path / "foreign.h5ad").write_bytes(made.input.read_bytes())
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "contrasts.json").write_text('{"a": 1}')
+    (tmp_path / "notes.docx").touch()
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "a.parquet")
     cases |= {tmp_path / "a.parquet": "does not say where it comes from"}
     shutil.copy(made.folder / "effects.tsv.gz", tmp_path)
@@ -514,8 +524,15 @@ def test_what_cannot_be_described(made, tmp_path):
     (tmp_path / "b.parquet").write_bytes((made.folder / "effects.parquet").read_bytes()[:-100])
     cases |= {tmp_path / "b.parquet": "not a complete parquet file"}
     for path, message in cases.items():
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match=message) as error:
             describe.described(path)
+        assert not error.value.do.startswith("Delete")
+
+
+def test_what_is_beside_the_tables_is_listed(made):
+    (made.folder / "report.html").touch()
+    lines = described(made.folder)
+    assert "    report.html" in lines[lines.index("  beside the tables") :]
 
 
 # ---- runs

@@ -144,3 +144,19 @@ def test_adapters_are_loaded_when_they_are_asked_for():
     assert "adapters" in dir(mlmgen)
     code = "import sys, mlmgen.adapters; print({'anndata', 'scanpy', 'matplotlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_the_data_and_the_tables_are_not_overwritten(paired, tmp_path, capsys):
+    cells = tmp_path / "cells.h5ad"
+    paired.data.write_h5ad(cells)
+    folder, before = paired.findings.folder, cells.read_bytes()
+    for words, message in (
+        (["--to", "anndata", "--into", cells, "-o", tmp_path / "." / "cells.h5ad"], "the file of --into"),
+        (["--to", "deseq2", "-o", folder / "effects.tsv.gz"], "a table of the run"),
+        (["--to", "pseudobulk", "-o", paired.findings.provenance["input"]["path"]], "the data that the run has read"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run(folder, *words)
+        assert stop.value.code == 2
+        assert f"this would overwrite {message}" in capsys.readouterr().err
+    assert cells.read_bytes() == before

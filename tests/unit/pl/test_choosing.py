@@ -65,3 +65,12 @@ def test_the_effect_is_called_what_it_is(run, family, method, word):
     found = read(run.folder)
     found.provenance["config"]["fit"]["family"] = family
     assert word in choosing.effect_word(found, method)
+
+
+def test_a_slope_says_of_what(run, monkeypatch):
+    resolved = {
+        "cell_types": {"B cells": [{"name": "a", "expression": "age"}, {"name": "b", "expression": "x[1] - x[0]"}]}
+    }
+    monkeypatch.setitem(run.__dict__, "contrasts_json", resolved)
+    assert choosing.effect_word(run, "glmm", "a") == "log2 fold change per unit of age"
+    assert choosing.effect_word(run, "glmm", "b") == "log2 fold change"

@@ -101,6 +101,8 @@ def test_a_width_alone_keeps_the_height(run, tmp_path):
         ("forest", {}, "figure.pdf", "forest draws one gene, and none is given.*--gene"),
         ("donors", {"gene": "Sym00"}, "figure.pdf", "Did you mean 'Sym0'"),
         ("volcano", {"cell_type": "B"}, "figure.pdf", "there is no cell type 'B'"),
+        ("volcano", {"dpi": 2401}, "figure.png", "Give at most 2,400"),
+        ("volcano", {"dpi": 1000, "width": 80.0}, "figure.png", "too many pixels.*at most --dpi 819"),
     ],
 )
 def test_what_cannot_be_drawn_says_what_can(run, tmp_path, kind, options, output, message):
@@ -152,3 +154,13 @@ def test_any_name_can_be_drawn(awkward, kind, tmp_path):
     ax.figure.savefig(tmp_path / "figure.svg")
     title = ax.get_title(loc="left").replace(r"\$", "$")
     assert own.get("gene", AWKWARD) in title
+
+
+@pytest.mark.parametrize("kind", OF_GENE)
+def test_a_gene_that_was_not_fitted_is_an_error_of_the_command(run, tmp_path, kind):
+    fits = run.fits[run.fits["loglik"].isna() & (run.fits["cell_type"] == "B cells")]
+    if fits.empty:
+        pytest.skip("every gene was fitted")
+    with pytest.raises(UserError, match="was not fitted in B cells: "):
+        plot(kind, str(run.folder), str(tmp_path / "a.pdf"), gene=fits["gene"].iloc[0], cell_type="B cells")
+    assert not list(tmp_path.iterdir())
