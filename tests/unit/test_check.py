@@ -183,7 +183,7 @@ def test_configurations_that_are_none(tmp_path):
 
     assert "line 2, column" in problem("name: a\ndonor: b: c\n")
     assert "is empty" in problem("# nothing\n")
-    assert "holds list" in problem("- a\n- b\n")
+    assert "holds a list" in problem("- a\n- b\n")
     assert "1 is not the name of a key" in problem("1: a\n")
     with pytest.raises(UserError, match=r"Did you mean 'a\.yaml'"):
         config_file.read(tmp_path / "a.yml")
