@@ -184,6 +184,7 @@ def test_a_run_that_would_wait_for_ever_does_not_start(cluster, config, tmp_path
 
 
 @pytest.mark.shared
+@pytest.mark.skipif("MLMGEN_LONG" not in os.environ, reason="a hundred jobs take ten minutes; set MLMGEN_LONG=1")
 def test_a_real_study_gives_the_same_bytes(cluster, tmp_path_factory):
     path = DATA / "kang18_pbmc.h5ad"
     if not path.is_file():
