@@ -145,7 +145,8 @@ def choose(evidence: Evidence, fixed: Mapping[str, str | None]) -> Roles:
     best = max(found, key=lambda three: three.points)  # the first of equals, in the order of the file
     of_donor = single["donor"][best.donor] + pair_points(evidence, best.donor, best.condition)
     if "donor" not in fixed and of_donor < LEAST_FOR_DONOR:
-        return Roles(None, best.condition, best.cell_type, {}, {})
+        # a column that is like a donor, but with none of the conditions: it is the condition that is missing
+        return Roles(_donor_alone(evidence, donors, fixed), None, None, {}, {})
     return _with_confidence(evidence, best, found, fixed)
 
 

@@ -755,7 +755,7 @@ def test_a_file_without_cells_says_so(tmp_path):
 
 def test_cell_types_are_no_condition_unless_they_are_named(tmp_path):
     obs = cells().drop(columns="condition")
-    with pytest.raises(UserError, match="no column of obs can be told to be the"):
+    with pytest.raises(UserError, match="no column of obs can be told to be the condition"):
         found(tmp_path, obs)
     obs["annotation"] = np.tile(["x", "y"], len(obs) // 2)
     given = found(tmp_path, obs, condition="cell_type", cell_type="annotation")
